@@ -17,14 +17,17 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
 from controller.api.contract.route import HttpCheck
-from controller.api.destinations import ANYWHERE, OUTSIDE, Destinations
+from controller.api.destinations import ANYWHERE, CHECKS_PORT, OUTSIDE, Destinations
 from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.dns import NameServer
+from tests.support.http import plain_http
 from tests.support.network import Network, unused_port
 from tests.support.waiting import until
+from xds_server.resources import names
+from xds_server.resources.guard import NAME, loopback_address
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -138,6 +141,34 @@ async def test_a_name_that_leads_to_an_allowed_address_is_used(place: Place, way
         await place.until_side(model, "remote")
         assert await place.sides(model) == {(200, "remote")}
         assert not [head for head in server.heads if "x-beamlit-address" in head or "x-beamlit-cluster" in head]
+        await place.plane.withdraw(model)
+
+
+async def test_who_reaches_the_listener_of_the_checks_gets_no_credential_by_it(place: Place) -> None:
+    server = Server()
+    async with server.at(place.good, place.port):
+        model = await place.plane.serve(place.wanted(place.lead("good.test", place.good), **WAYS["with a credential"]))
+        await place.until_side(model, "remote")
+        backend = next(key.name for key in place.plane.keys(model) if names.is_backend(key.name))
+        checks = f"http://{loopback_address(model.wanted.installation, place.destinations)}:{CHECKS_PORT}/attack"
+        server.heads.clear()
+        async with plain_http() as client:
+
+            async def status(method: str, *clusters: str, body: bytes = b"") -> int:
+                to = [("x-beamlit-address", f"{place.good}:{place.port}")]
+                to += [("x-beamlit-cluster", one) for one in clusters]
+                return (await client.request(method, checks, headers=to, content=body)).status_code
+
+            for method in ("GET", "POST"):
+                for clusters in ((backend,), (backend, NAME), (model.local_cluster,), ()):
+                    assert (method, clusters, await status(method, *clusters)) == (method, clusters, 404)
+            # Envoy 1.40 dies of a body in what becomes a tunnel.
+            assert [await status("PUT", NAME), await status("POST", NAME, body=b"more")] == [404, 404]
+            assert not [head for head in server.heads if "attack" in head]
+            # The control: so a check comes through.
+            assert [await status("GET", NAME), await status("POST", NAME)] == [200, 200]
+        assert [head for head in server.heads if head.startswith("get /attack ")]
+        assert not [head for head in server.heads if "hush" in head]
         await place.plane.withdraw(model)
 
 

@@ -60,10 +60,14 @@ from envoy_data_plane.envoy.extensions.filters.http.router.v3 import Router
 from envoy_data_plane.envoy.extensions.filters.http.upstream_codec.v3 import UpstreamCodec
 from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager.v3 import (
     HttpConnectionManager,
+    HttpConnectionManagerCodecType,
     HttpConnectionManagerServerHeaderTransformation,
     HttpFilter,
 )
 from envoy_data_plane.envoy.extensions.http.custom_response.local_response_policy.v3 import LocalResponsePolicy
+from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation.v3 import (
+    HeaderMutation as EarlyHeaderMutation,
+)
 from envoy_data_plane.envoy.extensions.rbac.matchers.upstream_ip_port.v3 import UpstreamIpPortMatcher
 from envoy_data_plane.envoy.extensions.transport_sockets.http_11_proxy.v3 import Http11ProxyUpstreamTransport
 from envoy_data_plane.envoy.extensions.transport_sockets.raw_buffer.v3 import RawBuffer
@@ -85,7 +89,7 @@ from envoy_data_plane.xds.type.matcher.v3 import (
 from controller.api.destinations import CHECKS_PORT, Destinations, Range
 from controller.api.timing import GatewayTiming
 from xds_server.resources.clusters import CLUSTER_DEFAULTS, socket_address
-from xds_server.resources.encoding import NO_TIMEOUT, encoded, packed, resource
+from xds_server.resources.encoding import NO_TIMEOUT, encoded, extension, packed, resource
 from xds_server.snapshot.snapshot import CLUSTER, Resource, ResourceKey
 
 NAME = "address-checks"
@@ -187,9 +191,12 @@ class Guard:
     def _listener(self) -> Resource:
         manager = HttpConnectionManager(
             stat_prefix=NAME,
+            # Checks speak no other one, and in HTTP/2 a body may follow what says that there is none.
+            codec_type=HttpConnectionManagerCodecType.HTTP1,
             generate_request_id=False,
             use_remote_address=False,
             skip_xff_append=True,
+            early_header_mutation_extensions=[_FIRST_CLUSTER_ALONE],
             server_header_transformation=HttpConnectionManagerServerHeaderTransformation.PASS_THROUGH,
             route_config=RouteConfiguration(
                 name=NAME, virtual_hosts=[VirtualHost(name=NAME, domains=["*"], routes=_ROUTES)]
@@ -234,20 +241,32 @@ _ENDS_A_TUNNEL = CustomResponse(
     )
 )
 
-_POST = HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST"))
+# Envoy 1.40 dies of a body: the answer that ends the tunnel comes while it still reads. Checks have none.
+_POST = (
+    HeaderMatcher(name=":method", string_match=StringMatcher(exact="POST")),
+    HeaderMatcher(name="content-length", string_match=StringMatcher(exact="0")),
+)
+_GET = HeaderMatcher(name=":method", string_match=StringMatcher(exact="GET"))
+# Whoever reaches the listener may name a cluster of checks and no other one: those of remote backends put credentials
+# into what is sent to them. Of several values the first names the cluster, and any of them would match.
+_FIRST_CLUSTER_ALONE = extension(
+    "first_cluster_alone",
+    EarlyHeaderMutation(mutations=[HeaderMutation(append=_header(_CLUSTER_HEADER, f"%REQ({_CLUSTER_HEADER})%"))]),
+)
+_OURS = HeaderMatcher(name=_CLUSTER_HEADER, string_match=StringMatcher(prefix=NAME))
 _TUNNEL = RouteActionUpgradeConfig(
     upgrade_type="CONNECT", connect_config=RouteActionUpgradeConfigConnectConfig(allow_post=True)
 )
 _ROUTES = [
     Route(
         name="connect",
-        match=RouteMatch(prefix="/", headers=[_POST]),
+        match=RouteMatch(prefix="/", headers=[_OURS, *_POST]),
         route=RouteAction(cluster_header=_CLUSTER_HEADER, timeout=NO_TIMEOUT, upgrade_configs=[_TUNNEL]),
         typed_per_filter_config={_CUSTOM_RESPONSE: packed(_ENDS_A_TUNNEL)},
     ),
     Route(
         name="path",
-        match=RouteMatch(prefix="/"),
+        match=RouteMatch(prefix="/", headers=[_OURS, _GET]),
         route=RouteAction(cluster_header=_CLUSTER_HEADER, timeout=NO_TIMEOUT),
     ),
 ]
