@@ -52,6 +52,7 @@ from controller.observe.references import (
     port_asked_for,
     resolve,
     target_port,
+    unasked_probe,
     with_replicas,
 )
 from controller.signals.load_reports import NO_LOAD, LoadReports
@@ -220,7 +221,7 @@ class Observer:
             reserved=allocation.reserved,
             remotes=resolved.remotes,
             faults=resolved.faults,
-            warnings=(*filter(None, [followed.absent, self._unserved(intent)]), *(served.refused if served else ())),
+            warnings=(*filter(None, [followed.unasked, self._unserved(intent)]), *(served.refused if served else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
             samples=self._samples(intent, served or front, now),
@@ -237,7 +238,8 @@ class Observer:
 
         def work_out(view: View) -> _Followed:
             resolved = resolve(intent, view, self._defaults.remote, self._defaults.guard, own)
-            return _Followed(resolved, missing_workload(intent, view) if self._defaults.expects_workloads else "")
+            absent = missing_workload(intent, view) if self._defaults.expects_workloads else ""
+            return _Followed(resolved, absent or unasked_probe(intent, view))
 
         return self._followed.value(intent.ref, (intent, own), view, work_out)
 
@@ -440,10 +442,12 @@ class Observer:
 
 @dataclass(frozen=True, slots=True)
 class _Followed:
-    """What the references of an object lead to, and that its workload is absent, in words; empty if it is not."""
+    """What the references of an object lead to, and in words why no probe of its workload is asked: it is absent, or
+    the probe has a credential. Empty where that is well.
+    """
 
     resolved: Resolved
-    absent: str
+    unasked: str
 
 
 @dataclass(frozen=True, slots=True)

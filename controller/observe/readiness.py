@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
+from urllib.parse import unquote
 
 from pydantic import TypeAdapter, ValidationError
 
 from controller.api.contract.route import Header, ReplicaCheck
 from controller.api.kubernetes.objects import Container, HttpGetAction, ReadinessProbe, Workload
-from controller.api.schema.http import HeaderName, HeaderValue, is_credential_header
+from controller.api.schema.http import HeaderName, HeaderValue, may_hold_credential
 
 # A path with an optional query and fragment in the characters of RFC 3986. The kubelet parses what it is given and
 # writes it anew (`net/url`), and Envoy sends it as it is: of these characters both make the same. What begins with "//"
@@ -21,6 +23,7 @@ _LONGEST_PATH = 1024
 # As many headers as `headersToAdd` may have, and as many characters as a header: they stand in the status of the model.
 _MOST_HEADERS = 32
 _LONGEST_HEADERS = 8000
+_LONGEST_NAME = 64  # Characters that are told of.
 
 # What takes longer than that is work, such as a generation, and no question. A cluster is used when each of its
 # replicas was asked once: one that hangs would keep a model from being served for as long.
@@ -42,19 +45,13 @@ def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaChe
 
     So it is for what Envoy cannot ask (`exec`, a `host` of its own, a header that nobody can send), for what need not
     be asked (`tcpSocket`), for what may take long, for a port that requests do not use, which may be open to the
-    kubelet alone, and for a header that holds a credential. It is never stricter than the kubelet (docs/adr/0022).
+    kubelet alone, and for what may hold a credential. It is never stricter than the kubelet (docs/adr/0022).
 
     It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
     """
-    if workload is None:
-        return None
-    found = _serving(workload.spec.template.spec.containers, serving)
-    probe = found.readiness_probe if found else None
-    if found is None or probe is None or timedelta(seconds=probe.timeout_seconds) > _LONGEST_ANSWER:
-        return None
-    check = _http(probe.http_get) if probe.http_get else _grpc(probe)
-    asked = probe.http_get.port if probe.http_get else probe.grpc.port if probe.grpc else serving
-    if check is None or (_number(found, asked) or asked) != (_number(found, serving) or serving):
+    probe = _probe(workload, serving)
+    check = (_http(probe.http_get) if probe.http_get else _grpc(probe)) if probe else None
+    if check is None or probe is None:
         return None
     return check.model_copy(
         update={
@@ -63,6 +60,16 @@ def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaChe
             "failures": probe.failure_threshold,
         }
     )
+
+
+def credential_in_probe(workload: Workload | None, serving: int | str) -> str:
+    """Name what keeps the probe of the container that serves at this port from being asked: a header, or a key.
+
+    It is empty where nothing seems to hold a credential. What is asked stands in the status of the model, and every
+    client of the xDS server may look at it.
+    """
+    probe = _probe(workload, serving)
+    return next(_credentials(probe.http_get), "") if probe and probe.http_get else ""
 
 
 def check_of_all(
@@ -74,6 +81,16 @@ def check_of_all(
     one. So then only what was asked `before` as well is asked: a rollout that changes no probe changes no cluster.
     """
     return check if check == before or workload is None or not workload.is_rolling_out else None
+
+
+def _probe(workload: Workload | None, serving: int | str) -> ReadinessProbe | None:
+    """Find the probe of the container that serves at a port, if it asks there and an answer is near."""
+    found = _serving(workload.spec.template.spec.containers, serving) if workload else None
+    probe = found.readiness_probe if found else None
+    if found is None or probe is None or timedelta(seconds=probe.timeout_seconds) > _LONGEST_ANSWER:
+        return None
+    asked = probe.http_get.port if probe.http_get else probe.grpc.port if probe.grpc else serving
+    return probe if (_number(found, asked) or asked) == (_number(found, serving) or serving) else None
 
 
 def _serving(containers: tuple[Container, ...], serving: int | str) -> Container | None:
@@ -104,7 +121,7 @@ def _http(action: HttpGetAction) -> ReplicaCheck | None:
     size = sum(len(name) + len(value) for name, value in given)
     if action.host or path is None or len(given) > _MOST_HEADERS or size > _LONGEST_HEADERS:
         return None
-    if any(is_credential_header(name) for name, _ in given) or not all(map(_can_be_sent, given)):
+    if any(_credentials(action)) or not all(map(_can_be_sent, given)):
         return None
     names = {name for name, _ in given}
     # The kubelet leaves out its own two where the probe has them empty.
@@ -120,6 +137,17 @@ def _http(action: HttpGetAction) -> ReplicaCheck | None:
         headers=(*(one for one in _OF_THE_KUBELET if one.name not in names), *sent),
         tls=True if action.scheme == "HTTPS" else None,
     )
+
+
+def _credentials(action: HttpGetAction) -> Iterator[str]:
+    """Name each header, and each key in the path or its query, that may hold a credential."""
+    yield from (
+        f"the header {one.name[:_LONGEST_NAME]}" for one in action.http_headers if may_hold_credential(one.name)
+    )
+    for part in re.split("[/?&;]", action.path[:_LONGEST_PATH]):
+        key, given, _ = part.partition("=")
+        if given and may_hold_credential(unquote(key)):
+            yield f"the key {key[:_LONGEST_NAME]} in its path"
 
 
 def _can_be_sent(header: tuple[str, str]) -> bool:

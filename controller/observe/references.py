@@ -14,7 +14,7 @@ from controller.intent.intent import Intent
 from controller.intent.remotes import RemoteNotUsableError, hosts_asked_for, remotes_of
 from controller.observe.chains import told
 from controller.observe.own_place import OwnPlace
-from controller.observe.readiness import readiness_check
+from controller.observe.readiness import credential_in_probe, readiness_check
 from controller.observe.uncounted import of_another_kind, uncounted, without_slices
 from controller.store.objects import ObjectRef
 
@@ -192,6 +192,18 @@ def missing_workload(intent: Intent, view: View) -> str:
         return "" if _is_in_one_namespace(intent) else f"{elsewhere}: its readiness probe is not asked"
     unwatched = ", or its namespace is not watched" if ref.namespace != intent.ref.namespace else ""
     return f"spec.modelSourceRef: {ref} does not exist{unwatched}: {words}"
+
+
+def unasked_probe(intent: Intent, view: View) -> str:
+    """Say that the readiness probe may hold a credential, so that replicas are connected to; empty if it does not."""
+    target = target_port(intent, view)
+    workload = _believed_workload(intent, view)
+    if target is None or workload is None:
+        return ""
+    _, port = target
+    held = credential_in_probe(workload, port.target_port or port.port)
+    probe = f"spec.modelSourceRef: {held} of the readiness probe of {intent.workload} may hold a credential"
+    return f"{probe}: Envoys connect to the replicas, and do not ask them" if held else ""
 
 
 def _believed_workload(intent: Intent, view: View) -> Workload | None:

@@ -86,6 +86,27 @@ def is_credential_header(name: str) -> bool:
     return name.lower() in CREDENTIALS
 
 
+# Names are many: of what only passes on what somebody else wrote, such as a probe, each with one of these counts.
+_WORDS_OF_CREDENTIALS = (
+    "auth",
+    "cookie",
+    "credential",
+    "jwt",
+    "key",
+    "passw",
+    "pwd",
+    "secret",
+    "session",
+    "signature",
+    "token",
+)
+
+
+def may_hold_credential(name: str) -> bool:
+    """Tell whether by its name a header, or a key of a query, may hold a credential: `X-Probe-Key` may, too."""
+    return any(word in name.lower() for word in _WORDS_OF_CREDENTIALS)
+
+
 def _check_client_header(name: str) -> str:
     if name.lower() in _NOT_OF_CLIENTS or name.lower().startswith(REMOVED_PREFIXES):
         raise ValueError(_NOT_READ)

@@ -6,7 +6,7 @@ import pytest
 
 from controller.api.contract.route import Header
 from controller.api.schema.errors import InvalidObjectError
-from controller.observe.readiness import check_of_all, readiness_check
+from controller.observe.readiness import check_of_all, credential_in_probe, readiness_check
 from tests.support.objects import a_deployment
 
 
@@ -53,9 +53,50 @@ def test_a_path_that_the_kubelet_would_write_anew_is_the_kubelets_alone(path):
     assert check_of(probing(get(path=path))) is None
 
 
-@pytest.mark.parametrize("name", ["Authorization", "cookie", "X-Api-Key"])
-def test_a_credential_never_gets_into_a_route(name):
-    assert check_of(probing(get(httpHeaders=[{"name": name, "value": "Bearer s"}]))) is None
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Authorization", "cookie", "X-Api-Key", "X-Auth-Token", "X-Goog-Api-Key", "X-Vault-Token", "Private-Token"),
+        *("Token", "Ocp-Apim-Subscription-Key", "X-Password", "X-Client-Secret", "X-Amz-Credential", "X-Session-Id"),
+        # It is harmless, and by its name nobody can tell.
+        "X-Probe-Key",
+    ],
+)
+def test_a_credential_never_gets_into_a_route_and_its_header_is_named(name):
+    deployment = probing(get(httpHeaders=[{"name": "X-Probe", "value": "1"}, {"name": name, "value": "Bearer s"}]))
+    assert check_of(deployment) is None
+    assert credential_in_probe(deployment.parsed(), 8080) == f"the header {name}"
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/health?api_key=s3cret", "api_key"),
+        ("/health?full=1&access_token=s3cret", "access_token"),
+        ("/health?full=1;token=s3cret", "token"),
+        ("/health?api%5Fke%79=s3cret", "api%5Fke%79"),
+        ("/health;jsessionid=s3cret", "jsessionid"),
+    ],
+)
+def test_a_credential_in_the_path_is_no_different(path, key):
+    deployment = probing(get(path=path))
+    assert check_of(deployment) is None
+    assert credential_in_probe(deployment.parsed(), 8080) == f"the key {key} in its path"
+
+
+@pytest.mark.parametrize(
+    "probe",
+    [
+        get(path="/keys/token?full=1&key", httpHeaders=[{"name": "X-Probe", "value": "token"}]),
+        # What is not asked anyway needs no word.
+        get(port=9090, httpHeaders=[{"name": "X-Auth-Token", "value": "s"}]),
+        {"grpc": {"port": 8080}},
+        {"tcpSocket": {"port": 8080}},
+    ],
+)
+def test_of_what_is_no_credential_or_is_not_asked_nothing_is_said(probe):
+    deployment = probing(probe)
+    assert credential_in_probe(deployment.parsed(), 8080) == ""
 
 
 @pytest.mark.parametrize(
@@ -136,8 +177,8 @@ def test_the_times_and_the_threshold_are_those_of_the_probe(action, said, interv
 def test_the_headers_are_those_of_the_probe_and_else_of_the_kubelet():
     headers = [
         {"name": "Host", "value": "m.example"},
-        {"name": "X-Key", "value": "50%"},
-        {"name": "X-Key"},
+        {"name": "X-Probe", "value": "50%"},
+        {"name": "X-Probe"},
         {"name": "Accept", "value": "text/plain"},
         {"name": "Content-Length", "value": "5"},
     ]
@@ -145,8 +186,8 @@ def test_the_headers_are_those_of_the_probe_and_else_of_the_kubelet():
     assert check.host == "m.example"
     assert check.headers == (
         Header(name="user-agent", value="kube-probe/1"),
-        Header(name="x-key", value="50%"),
-        Header(name="x-key", value=""),
+        Header(name="x-probe", value="50%"),
+        Header(name="x-probe", value=""),
         Header(name="accept", value="text/plain"),
     )
 

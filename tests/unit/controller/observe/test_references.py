@@ -8,7 +8,7 @@ from controller.api.contract.route import LocalBackend, Route, Split
 from controller.api.kubernetes.endpoints import Replica, admit_pods
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.values import parse
-from controller.observe.references import front_of_route, missing_workload, resolve
+from controller.observe.references import front_of_route, missing_workload, resolve, unasked_probe
 from controller.store.objects import ObjectRef
 from tests.support.indexed import view_of
 from tests.support.objects import a_deployment, a_model, a_service, a_slice
@@ -77,6 +77,22 @@ def test_a_probe_is_asked_only_inside_one_namespace(service_in, workload_in, ask
     told = "" if asked else "are not in one namespace: its readiness probe is not asked"
     assert missing_workload(model.intent(), world).endswith(told)
     assert bool(missing_workload(model.intent(), world)) != asked
+
+
+def test_a_probe_that_may_hold_a_credential_is_not_asked_and_the_header_is_told():
+    def told(name: str) -> str:
+        probe = {"httpGet": {"path": "/up", "port": 8080, "httpHeaders": [{"name": name, "value": "live"}]}}
+        deployment = a_deployment().container(readinessProbe=probe)
+        world = view_of(a_service().port(80, target=8080).selecting(app="a"), deployment)
+        model = a_model().intent()
+        assert (resolve(model, world, None).front.local.health_check is None) == bool(unasked_probe(model, world))
+        return unasked_probe(model, world)
+
+    assert told("X-Probe-Key") == (
+        "spec.modelSourceRef: the header X-Probe-Key of the readiness probe of Deployment default/a may hold a "
+        "credential: Envoys connect to the replicas, and do not ask them"
+    )
+    assert told("X-Probe") == ""
 
 
 def test_a_node_port_is_where_envoy_listens():
