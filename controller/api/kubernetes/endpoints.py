@@ -27,21 +27,23 @@ def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replic
     """List the replicas of the port called `port_name` (empty for an unnamed one), each once, in a stable order.
 
     A pod may stand in two slices while the endpoint controller moves it: it is ready if either says so. Of a dual-stack
-    Service only the IPv4 slices count, or every pod would count twice.
+    Service the slices of one family count, or every pod would count twice: the one with replicas of this port that may
+    be sent to, IPv4 where both have some.
     """
     found: dict[tuple[str, int], Replica] = {}
-    for one in _of_one_family(slices):
-        ports = [port.port for port in one.ports if (port.name or "") == port_name and port.port]
-        if not ports:
-            continue
+    for one, port in _of_one_family((one, port) for one in slices if (port := _port(one, port_name))):
         for endpoint in one.endpoints:
             if endpoint.is_replica or endpoint.is_leaving:
-                replica = Replica(endpoint.addresses[0], ports[0], endpoint.ready, endpoint.is_leaving)
+                replica = Replica(endpoint.addresses[0], port, endpoint.ready, endpoint.is_leaving)
                 known = found.setdefault(replica[:2], replica)
                 # Ready is more than not ready, and that is more than leaving.
                 if (replica.ready, not replica.leaving) > (known.ready, not known.leaving):
                     found[replica[:2]] = replica
     return tuple(replica for _, replica in sorted(found.items()))
+
+
+def _port(one: EndpointSlice, name: str) -> int | None:
+    return next((port.port for port in one.ports if (port.name or "") == name and port.port), None)
 
 
 def staying(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
@@ -57,14 +59,22 @@ def usable(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
 
 def count_of_ready(slices: Iterable[EndpointSlice]) -> int:
     """Count the pods that are ready, whatever port they serve; each once, as in `replicas_of`."""
-    endpoints = (endpoint for one in _of_one_family(slices) for endpoint in one.endpoints)
+    endpoints = (endpoint for one, _ in _of_one_family((one, 0) for one in slices) for endpoint in one.endpoints)
     return len({endpoint.addresses[0] for endpoint in endpoints if endpoint.ready})
 
 
-def _of_one_family(slices: Iterable[EndpointSlice]) -> list[EndpointSlice]:
-    usable = [one for one in slices if one.address_type != "FQDN"]
-    family = "IPv4" if any(one.address_type == "IPv4" and one.endpoints for one in usable) else "IPv6"
-    return [one for one in usable if one.address_type == family]
+def _of_one_family(slices: Iterable[tuple[EndpointSlice, int]]) -> list[tuple[EndpointSlice, int]]:
+    """Leave out the other family, and names. What the endpoint controller writes has the same pods in both."""
+    found = list(slices)
+    families = [[one for one in found if one[0].address_type == family] for family in ("IPv4", "IPv6")]
+    return max(families, key=_worth)
+
+
+def _worth(slices: list[tuple[EndpointSlice, int]]) -> int:
+    endpoints = [endpoint for one, _ in slices for endpoint in one.endpoints]
+    return max(
+        (3 if one.ready else 2 if one.is_leaving else 1 if one.is_replica else 0 for one in endpoints), default=0
+    )
 
 
 # `kubernetes.io/docs/concepts/services-networking/endpoint-slices`, "Management": who writes the slices of a Service

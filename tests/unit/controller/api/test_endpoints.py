@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.api.kubernetes.endpoints import Replica, replicas_of, staying, usable
+from controller.api.kubernetes.endpoints import Replica, count_of_ready, replicas_of, staying, usable
 from tests.support.objects import a_slice
 
 
@@ -70,6 +70,36 @@ def test_of_a_dual_stack_service_only_one_family_counts():
     v4, v6 = a_slice("a", "4").ready("10.0.0.1"), a_slice("a", "6").of("IPv6").ready("fd00::1")
     assert replicas(v6, v4) == (Replica("10.0.0.1", 8080, True),)
     assert replicas(v6) == (Replica("fd00::1", 8080, True),)
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        a_slice("a", "4").port(8000, "http").not_ready("10.0.0.1"),
+        a_slice("a", "4").port(8000, "http").terminating("10.0.0.1"),
+        a_slice("a", "4").port(8000, "web").ready("10.0.0.1"),
+        a_slice("a", "4").port(None, "http").ready("10.0.0.1"),
+        a_slice("a", "4").port(8000, "http"),
+    ],
+    ids=["not ready", "leaving", "another port", "no number", "nobody"],
+)
+def test_a_family_that_nothing_can_be_sent_to_hides_no_other_one(useless):
+    v6 = a_slice("a", "6").of("IPv6").port(8000, "http").ready("fd00::1")
+    assert replicas(useless, v6, port="http") == (Replica("fd00::1", 8000, True),)
+
+
+def test_of_two_families_without_anybody_ready_those_that_leave_count_and_else_ipv4():
+    v6 = a_slice("a", "6").of("IPv6")
+    waiting, leaving = a_slice("a", "4").not_ready("10.0.0.1"), a_slice("a", "4").terminating("10.0.0.1")
+    assert replicas(v6.terminating("fd00::1"), waiting) == (Replica("fd00::1", 8080, False, leaving=True),)
+    assert replicas(v6.terminating("fd00::1"), leaving) == (Replica("10.0.0.1", 8080, False, leaving=True),)
+    assert replicas(v6.not_ready("fd00::1"), waiting) == (Replica("10.0.0.1", 8080, False),)
+
+
+def test_ready_pods_are_counted_in_the_family_that_has_any():
+    v4, v6 = a_slice("a", "4").not_ready("10.0.0.1"), a_slice("a", "6").of("IPv6").ready("fd00::1", "fd00::2")
+    assert count_of_ready([v4.parsed(), v6.parsed()]) == 2
+    assert count_of_ready([v4.ready("10.0.0.2").parsed(), v6.parsed()]) == 1
 
 
 def test_names_are_no_addresses():
