@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from controller.api.schema.text import one_line
+
 _WIDTH = 9  # Of the column that says how it stands.
 _MOST_ALIKE = 20
 """So many findings of one check that is not well are written; a mistake that all models make is read in the first."""
@@ -160,9 +162,3 @@ def _lines_of(finding: Finding) -> Iterator[str]:
     yield f"  {finding.health:<{_WIDTH}}{one_line(finding.message)}"
     if finding.remedy:
         yield f"  {'':<{_WIDTH}}do: {one_line(finding.remedy)}"
-
-
-def one_line(text: str) -> str:
-    """Write on one line, and without what a terminal would obey: whoever wrote an object chose some of the words."""
-    joined = " ".join(text.split())
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in joined)

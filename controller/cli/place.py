@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from controller.api.schema.text import one_line
 from controller.cli.options import CONTEXT, KUBECONFIG, NAMESPACED
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def errors_told(place: Place) -> Iterator[None]:
     try:
         yield
     except models.ModelError as error:
-        click.echo(f"beamlit: {error}", err=True)
+        click.echo(f"beamlit: {one_line(str(error))}", err=True)
         if not place.server and isinstance(error, models.NoSuchModelError | models.UnreachableError):
             click.echo("beamlit: -n names a namespace, --context a cluster, --server a `beamlit run`", err=True)
         codes = {models.NoSuchModelError: NOT_FOUND, models.DeniedError: DENIED}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from controller.api.schema.text import one_line, printable
 from controller.cli.by_hand import WhileType
 from controller.cli.options import (
     CONFIG,
@@ -83,11 +84,11 @@ def restore(services: tuple[tuple[str | None, str], ...], namespaces: str | None
     listed = tuple(name for one in (namespaces or "").split(",") if (name := one.strip()))
     wanted = RestoreOptions(services=services, namespaces=listed, **options)  # type: ignore[arg-type]
     try:
-        outcome = restored(wanted, click.echo)
+        outcome = restored(wanted, lambda line: click.echo(printable(line)))
     except ConfigurationFileError as error:
         raise click.ClickException(str(error)) from error
     except StoreError as error:
-        click.echo(f"beamlit: {error}", err=True)
+        click.echo(f"beamlit: {one_line(str(error))}", err=True)
         code = NO_ANSWER if isinstance(error, ConfigurationError) or not isinstance(error, ForbiddenError) else DENIED
         raise SystemExit(code) from error
     except KeyboardInterrupt:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import yaml
 
+from controller.api.schema.text import one_line, printable
 from controller.api.timing import REAL, Timing
 from controller.cli.options import timed
 from controller.cli.place import (
@@ -85,10 +86,10 @@ def show(server: str, wanted: tuple[str, str] | None, output: str, longest: floa
     try:
         found = fetch_status(server, longest)
     except NoStatusError as error:
-        click.echo(f"beamlit: {error}\n{IN_A_CLUSTER}", err=True)
+        click.echo(f"beamlit: {one_line(str(error))}\n{IN_A_CLUSTER}", err=True)
         return NO_ANSWER
     for problem in found.problems:
-        click.echo(f"beamlit: {problem}", err=True)
+        click.echo(f"beamlit: {one_line(str(problem))}", err=True)
     models = [one for one in found.models if _is_wanted(one["metadata"], wanted)]
     if wanted and wanted[1] and not models:
         click.echo(f"beamlit: there is no ModelDeployment {'/'.join(wanted)}", err=True)
@@ -145,7 +146,7 @@ def age(duration: timedelta) -> str:
 
 def table(rows: Iterable[tuple[str, ...]]) -> str:
     """Align columns as kubectl does: three spaces between them."""
-    rows = list(rows)
+    rows = [tuple(map(printable, one)) for one in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "".join(
         "   ".join(cell.ljust(width) for cell, width in zip(one, widths, strict=True)).rstrip() + "\n" for one in rows

@@ -15,6 +15,7 @@ from typing import Any
 from controller.api.contract.reports import RouteReport
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus, SplitStatus, VerdictStatus
 from controller.api.resources.model import OVERRIDE, PAUSED
+from controller.api.schema.text import printable
 from controller.decision import SentRequests
 from controller.observe.index import previous_status
 from controller.store.objects import StoredObject
@@ -307,8 +308,3 @@ def _span(span: timedelta) -> str:
         if len(parts) == 2:
             break
     return "".join(parts) or "0s"
-
-
-def printable(text: str) -> str:
-    """Write what a terminal would obey as Python does; whoever wrote a spec chose some of the words."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

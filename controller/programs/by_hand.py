@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from controller.api.schema.text import printable
 from controller.api.timing import Timing
 from controller.plan.by_hand import (
     PAUSE,
@@ -30,7 +31,7 @@ from controller.plan.by_hand import (
     undo,
     with_annotations,
 )
-from controller.plan.explanation import explain, printable
+from controller.plan.explanation import explain
 from controller.programs.models import (
     ClusterModels,
     FoundModel,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from controller.api.schema.text import one_line
 from controller.api.timing import Timing
 from controller.check.api_server import ANSWERS, REFUSES, check_api_server, check_apis, check_metrics
 from controller.check.cluster import ClusterReader, Listed
@@ -15,7 +16,7 @@ from controller.check.control_plane import check_control_plane
 from controller.check.definitions import check_definitions
 from controller.check.installation import USUAL_NAMESPACE, Sought, find_installation
 from controller.check.models import check_models, read_models
-from controller.check.report import CheckReport, Finding, Topic, TopicFindings, one_line
+from controller.check.report import CheckReport, Finding, Topic, TopicFindings
 from controller.check.rights import check_may_install, check_rights
 from controller.store.kube import KubeClient
 from controller.store.protocol import ConfigurationError

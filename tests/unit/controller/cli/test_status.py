@@ -110,6 +110,19 @@ def test_problems_go_to_standard_error(capsys):
     assert capsys.readouterr() == ("[]\n", "beamlit: a.yaml:3: spec.model: is required\n")
 
 
+def test_no_terminal_obeys_what_somebody_wrote(capsys):
+    """Who wrote a file chose its keys and its name, and who wrote an object chose some of the words in a row."""
+    escape = "\x1b[2J"
+    model = {**MODEL, "spec": {**MODEL["spec"], "model": f"llama{escape}"}}
+    with answering(report(model, problems=[f'a{escape}.yaml:3: spec."x{escape}\u202e": is not known'])) as server:
+        assert show(server, None, "table") == 0
+        assert show(f"{server}/{escape}", None, "table") == NO_ANSWER
+    out, err = capsys.readouterr()
+    assert (out + err).replace("\n", "").isprintable()
+    assert "llama\\x1b[2J" in out
+    assert err.startswith('beamlit: a\\x1b[2J.yaml:3: spec."x\\x1b[2J\\u202e": is not known\n')
+
+
 @pytest.mark.parametrize(
     ("body", "code"), [(b"not json", 200), (b"[]", 200), (b'{"items": []}', 200), (b'"text"', 200), (b"{}", 500)]
 )
