@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
@@ -130,8 +131,11 @@ class Folder:
         if content is None:
             return FileContent()
         before = self.content(file)
-        if not content.problems and _is_cut(content, before) and _ends_line(before) and not _ends_line(content):
-            content = replace(content, problems=(Problem(file, lines_in(content.text) + 1, "", _CUT_SHORT),))
+        if not content.problems and _is_cut(content, before):
+            if _ends_line(before) and not _ends_line(content):
+                content = replace(content, problems=(Problem(file, lines_in(content.text) + 1, "", _CUT_SHORT),))
+            elif line := _begun_value(content.text):
+                content = replace(content, problems=(Problem(file, line, "", _CUT_OFF),))
         if content.problems:
             return replace(content, manifests=before.manifests, text=before.text)
         return content
@@ -140,6 +144,26 @@ class Folder:
 _CUT_SHORT = (
     "was cut short, or needs a line break at its end: it is the beginning of what it said, and ends amid a line"
 )
+
+_CUT_OFF = (
+    "was cut short, or needs a value at its end, such as [], {} or null: it is the beginning of what it said, and ends "
+    "where a value is to follow"
+)
+
+# What a value follows, on its line or below: a key, a dash, and before a text of several lines its style. Where nothing
+# follows, YAML has null or an empty text.
+_BEGINS_A_VALUE = re.compile(r"(?::|(?:^|\s)-)(?:\s+[&!]\S*)*(?:\s+[|>][-+0-9]*)?$")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_LONGEST_BEGINNING = 300  # Characters: an anchor or a tag may stand between.
+
+
+def _begun_value(text: str) -> int:
+    """Return the last line with anything on it if a value is to follow there, else 0."""
+    lines = text.splitlines()
+    for number in range(len(lines), 0, -1):
+        if words := _COMMENT.sub("", lines[number - 1]).rstrip():
+            return number if _BEGINS_A_VALUE.search(words[-_LONGEST_BEGINNING:]) else 0
+    return 0
 
 
 def _is_cut(content: FileContent, before: FileContent) -> bool:

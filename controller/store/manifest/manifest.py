@@ -141,6 +141,9 @@ def _flattened(document: Document, faults: list[ManifestError]) -> Iterator[Docu
     if not isinstance(items, list):
         if kind != "List" and not (isinstance(kind, str) and kind.endswith("List") and "items" in raw):
             yield document
+        elif items is None and (of := _child(node, "items")) and of[1].value:
+            # Go writes an empty list as null, and kubectl takes it. Where nothing is written, the rest may be missing.
+            return
         elif ("items",) not in unread:
             faults.append(ManifestError(document.line_of(("items",)) - above, ("items",), "must be a list"))
         return

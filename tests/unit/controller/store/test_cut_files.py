@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pytest
 import yaml
 
 from controller.api.registry import VALIDATION
@@ -29,6 +31,16 @@ BLOCK = "---\n".join(yaml.safe_dump(one.raw, sort_keys=False) for one in OBJECTS
 BACK_TO_BACK = "\n".join(json.dumps(one.raw) for one in OBJECTS)
 LIST = yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": [one.raw for one in OBJECTS]}, sort_keys=False)
 TIMING = FolderTiming()
+BEGUN = (":\n", " -\n", " &id001\n")
+"""How a text ends where a value is to follow."""
+HEAD = """\
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: chat-1, labels: {kubernetes.io/service-name: chat}}
+addressType: IPv4
+ports:
+- port: 8080
+"""
 
 
 def read(text: str) -> FileContent:
@@ -88,7 +100,13 @@ def test_of_a_file_that_was_whole_before_a_cut_amid_a_line_changes_nothing() -> 
         waits = folder.quiet_periods({"a.yaml": content})["a.yaml"]
         for _ in range(2):
             folder.accept("a.yaml", content)
-            if content.text.endswith("\n"):
+            if content.text.endswith(BEGUN):
+                # Such as `endpoints:`, which would be none.
+                (problem,) = folder.problems
+                assert problem.line == content.text.count("\n")
+                assert "cut short" in problem.message
+                assert folder.manifests["a.yaml"] == WHOLE
+            elif content.text.endswith("\n"):
                 # It may as well be meant so: only that it is still being written can be waited for.
                 assert waits == (TIMING.quiet if content.text == BLOCK else TIMING.losing)
                 assert folder.manifests["a.yaml"] == content.manifests
@@ -97,6 +115,29 @@ def test_of_a_file_that_was_whole_before_a_cut_amid_a_line_changes_nothing() -> 
                 assert problem.line == content.text.count("\n") + 1
                 assert "cut short" in problem.message
                 assert folder.manifests["a.yaml"] == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("left", "line"),
+    [
+        ("endpoints:\n", 7),
+        ("endpoints:", 7),
+        ("endpoints: # those of today\n\n# the first\n", 7),
+        ("endpoints: &all\n", 7),
+        ("endpoints: !!seq\n", 7),
+        ("endpoints: null\n", None),
+        ("endpoints: []\n", None),
+        ("endpoints:\n- addresses: [10.0.0.2]\n", None),
+        ("endpoints: []\n---\n", None),
+    ],
+)
+def test_where_a_value_is_to_follow_a_file_was_cut(left: str, line: int | None) -> None:
+    whole = read(f"{HEAD}endpoints:\n- addresses: [10.0.0.1]\n")
+    folder = Folder({}, VALIDATION, TIMING)
+    folder.accept("a.yaml", replace(whole, text=f"{HEAD}{left}\n- addresses: [10.0.0.1]\n"))
+    folder.accept("a.yaml", read(f"{HEAD}{left}"))
+    assert [problem.line for problem in folder.problems] == ([line] if line else [])
+    assert (folder.manifests["a.yaml"] == whole.manifests) == bool(line)
 
 
 def test_what_was_edited_or_never_ended_its_last_line_is_not_taken_for_cut() -> None:

@@ -95,6 +95,13 @@ def test_what_an_alias_or_a_merge_brings_in_has_the_line_where_it_is_written() -
     assert [document.line_of(path) for path in paths] == [4, 3, 7, 3, 9, 2]
 
 
+@pytest.mark.parametrize(
+    "text", ["kind: List\nitems: null\n", '{"kind": "ServiceList", "items": null}', "kind: List\nitems: []"]
+)
+def test_an_empty_list_may_be_null_as_go_writes_it(text: str) -> None:
+    assert documents_of(text) == ()
+
+
 def test_a_list_is_its_items() -> None:
     documents = documents_of("kind: List\nitems:\n- a: 1\n- kind: List\n  items:\n  - a: 2\n    b: 3\n")
     assert [document.raw for document in documents] == [{"a": 1}, {"a": 2, "b": 3}]
@@ -123,6 +130,9 @@ def test_a_list_is_its_items() -> None:
         ("? [a]\n: b", (1, (), "a key must be a string")),
         ("~: b", (1, (), "a key must be a string")),
         ("a: 1\n---\n- b", (3, (), "must be an object")),
+        # What is cut behind its colon is not the null that Go writes for an empty list.
+        ("kind: List\nitems:\n", (2, ("items",), "must be a list")),
+        ("kind: List", (1, ("items",), "must be a list")),
         ("kind: List\nitems: 1", (2, ("items",), "must be a list")),
         ("kind: List\nitems:\n- a", (3, (), "must be an object")),
         ("a: " + "[" * 100_000, (1, (), "is nested deeper than 100 levels")),
