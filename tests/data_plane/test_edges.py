@@ -78,6 +78,20 @@ ROWS = {
     "forwarded": staying("forwarded: for=203.0.113.7;host=evil.test", "x-real-ip: 203.0.113.7"),
     "the client's address": staying("true-client-ip: 203.0.113.7", "x-client-ip: 1", "x-cluster-client-ip: 1"),
     "the client's address, of content networks": staying("cf-connecting-ip: 203.0.113.7", "fastly-client-ip: 1"),
+    "the client's address, of other networks": staying(
+        *(f"{name}: 203.0.113.7" for name in ("cf-connecting-ipv6", "fly-client-ip", "x-azure-clientip")),
+        *(f"{name}: 203.0.113.7" for name in ("wl-proxy-client-ip", "x-appengine-user-ip")),
+    ),
+    "keys of the client, of vendors": staying(
+        *(f"{name}: c" for name in ("x-goog-api-key", "x-auth-token", "ocp-apim-subscription-key")),
+    ),
+    "who logged in": staying(
+        *(f"x-amzn-oidc-{what}: c" for what in ("accesstoken", "data", "identity")),
+        *(f"x-forwarded-{what}: c" for what in ("access-token", "email", "user")),
+        *(f"{name}: c" for name in ("cf-access-jwt-assertion", "x-goog-iap-jwt-assertion")),
+        *(f"{name}: c" for name in ("x-auth-request-access-token", "x-ms-token-aad-access-token")),
+        "x-ms-token-aad-id-token: c",
+    ),
     "of ingress-nginx": staying("x-original-forwarded-for: 203.0.113.7", "x-original-forwarded-host: evil.test"),
     "httpoxy": vanishing("proxy: http://evil.test:8080"),
     "x-original-url": staying("x-original-url: /admin", "x-rewrite-url: /admin"),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from controller.api.schema.client_headers import PRIVATE, REMOVED_PREFIXES, WRITTEN_ANEW
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.witness import Pairs, Seen, Witness
 from tests.support.load.answer import Answer, AnswerError
@@ -23,22 +24,9 @@ CLIENTS = 32
 CLIENT = "127.0.0.1"
 """Where they come from."""
 
-# Of the client's own headers, those that the replicas alone may see.
-INSIDE = (
-    "api-key",
-    "authorization",
-    "cookie",
-    "forwarded",
-    "proxy-authorization",
-    "x-api-key",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-original-url",
-    "x-real-ip",
-    "x-request-id",
-    "x-rewrite-url",
-)
+# Of the client's own headers, those that the replicas alone may see, but for what the front takes off or writes itself.
+INSIDE = tuple(name for name in PRIVATE if name not in WRITTEN_ANEW and not name.startswith(REMOVED_PREFIXES))
+_INSIDE_OF_EACH = 13  # Each request has some of them.
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,9 @@ class Canary:
     @property
     def pairs(self) -> Pairs:
         """All headers but the Host."""
-        own = [(name, f"inside {name} {self.number}") for name in INSIDE]
+        first = self.number * _INSIDE_OF_EACH
+        names = [INSIDE[number % len(INSIDE)] for number in range(first, first + _INSIDE_OF_EACH)]
+        own = [(name, f"inside {name} {self.number}") for name in names]
         # Some models overwrite these for the remote backend, others do not.
         passing = [(name, f"of client {self.number}") for name in ("x-tenant", "x-key", "accept")]
         steering = [self.failing] if self.failing else []
