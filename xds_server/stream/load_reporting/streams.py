@@ -120,7 +120,7 @@ class LoadStreams:
         self._clusters[scope] = clusters
         self._ready.set()
         for one in self._open:
-            if one.session is not None and one.scope == scope:
+            if one.session is not None and one.scope == scope and not one.is_stranger:
                 one.session.publish(clusters)
                 one.changed.set()
 
@@ -213,9 +213,9 @@ class LoadStreams:
             self._admission.enter(one.context.peer())
             one.is_stranger = True
         one.scope = node.scope
-        one.session = LoadSession(
-            self._timing.loads_every, request.supports_all, self._clusters.get(node.scope, frozenset())
-        )
+        # What a stranger reports is not read: it is told no names, which are as many as there are clusters.
+        clusters = self._clusters.get(node.scope, frozenset()) if trusted else frozenset()
+        one.session = LoadSession(self._timing.loads_every, request.supports_all, clusters)
         one.changed.set()
         if node.is_debug:
             return  # a reader carries no traffic

@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 # Envoy and grpcurl have the limit their user gave them, if any; other clients have gRPC's default of 4 MiB.
 UNLIMITED_BYTES = 1 << 30
 MAX_TYPES_PER_STREAM = 32
-STREAMS_PER_TURN = 50
+# Clients are told of new snapshots for so many seconds, or one of them, and others have their turn.
+_TOLD_AT_ONCE = 0.005
 
 
 class InternalError(ProtocolError):
@@ -96,6 +97,7 @@ class Sessions:
         self._snapshots: dict[Scope, Snapshot] = {}
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
         self._early: dict[int, RequestArrived] = {}
+        self._behind: dict[int, tuple[ClientStream, list[set[ResourceKey]]]] = {}
         self._begun = asyncio.Event()
         self._round = Round()
 
@@ -136,6 +138,7 @@ class Sessions:
     def close(self, stream: ClientStream) -> None:
         """Forget a stream."""
         self._early.pop(stream.number, None)
+        self._behind.pop(stream.number, None)
         if stream.timer is not None:
             stream.timer.cancel()
         self.streams.close(stream)
@@ -159,10 +162,13 @@ class Sessions:
     async def run(self) -> None:
         """Handle events until cancelled."""
         async with asyncio.TaskGroup() as long:
+            telling: asyncio.Task[None] | None = None
             while True:
                 event = await self._events.get()
                 if isinstance(event, SnapshotsPublished):
                     await self._serve_published()
+                    if self._behind and (telling is None or telling.done()):
+                        telling = long.create_task(self._tell_strangers())
                 elif _is_long(event):
                     long.create_task(self._handle_in_turn(event))
                 else:
@@ -190,13 +196,32 @@ class Sessions:
         early, self._early = self._early, {}
         for arrived in early.values():
             self._events.put_nowait(arrived)  # There may be thousands, and each has its turn.
-        for turn, stream in enumerate(self.streams):
+        began = session_clock()
+        for stream in self.streams:
             session, publication = stream.session, published.get(stream.node.scope)
             if session is not None and publication is not None and stream in self.streams:
                 note_changes(stream, publication[1])
-                self._step(stream, partial(_publish, session, *publication))
-            if turn % STREAMS_PER_TURN == STREAMS_PER_TURN - 1:
+                if stream.trusted:
+                    self._step(stream, partial(_publish, session, *publication))
+                else:
+                    self._behind.setdefault(stream.number, (stream, []))[1].append(publication[1])
+            if session_clock() - began >= _TOLD_AT_ONCE:
                 await asyncio.sleep(0)  # let the writers write meanwhile
+                began = session_clock()
+
+    async def _tell_strangers(self) -> None:
+        """Tell those who are not ours what is published, each in its turn: a full set of all clusters is milliseconds.
+
+        Who had to wait meanwhile is told all of it at once.
+        """
+        while self._behind:
+            async with self.admission.turn_of_strangers():
+                if not self._behind:
+                    return
+                stream, changes = self._behind.pop(next(iter(self._behind)))
+                if stream.session is not None:
+                    changed = changes[0].union(*changes[1:])
+                    self._step(stream, partial(_publish, stream.session, self._snapshot_of(stream.node), changed))
 
     def _snapshot_of(self, node: Node) -> Snapshot:
         """Return what a client may see: nothing, if nothing was published for its scope."""

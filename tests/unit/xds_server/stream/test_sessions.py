@@ -36,12 +36,10 @@ async def sessions():
 class Client:
     """A client of some scope that asks for every cluster and ACKs what it gets."""
 
-    def __init__(self, sessions, scope, node_id="envoy"):
+    def __init__(self, sessions, scope, node_id="envoy", standing=MEMBER):
         self.sessions = sessions
         self.stream = sessions.streams.open("test", None)
-        sessions.streams.introduce(
-            self.stream, Node(node_id, token="token", scope=scope), ClientStanding(authorised=True, trusted=True)
-        )
+        sessions.streams.introduce(self.stream, Node(node_id, token="token", scope=scope), standing)
 
     async def ask(self, request=EVERYTHING):
         async with time_limit(PATIENCE):
@@ -209,6 +207,59 @@ async def test_a_request_is_answered_where_it_was_read_and_overtakes_none_that_w
     publish(sessions, GATEWAY, cluster("b"))
     second = await Client(sessions, GATEWAY).ask()
     assert await second.receive() == (["b"], [])
+
+
+async def told_in_each_turn(clients):
+    """Return who hears something, a list for each turn of the event loop in which anybody did, until all have."""
+    turns, left = [], [*clients]
+    async with time_limit(PATIENCE):
+        while left:
+            await asyncio.sleep(0)
+            told = [one for one in left if not one.hears_nothing]
+            left = [one for one in left if one.hears_nothing]
+            turns += [told] if told else []
+    return turns
+
+
+async def test_strangers_are_told_one_in_each_turn_of_the_loop_after_all_others(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    strangers = [Client(sessions, GATEWAY, f"debug/{number}", STRANGER) for number in range(10)]
+    members = [Client(sessions, GATEWAY) for _ in range(2)]
+    for one in (*strangers, *members):
+        await (await one.ask()).receive()
+    publish(sessions, GATEWAY, cluster("a", "2"))
+    assert await told_in_each_turn([*strangers, *members]) == [members, *([one] for one in strangers)]
+
+
+async def test_what_is_published_while_a_stranger_waits_comes_at_once_in_its_turn(sessions):
+    publish(sessions, GATEWAY, cluster("a"), cluster("b"))
+    stranger, gone = (Client(sessions, GATEWAY, "debug/me", STRANGER) for _ in range(2))
+    member = Client(sessions, GATEWAY)
+    for one in (stranger, gone, member):
+        await (await one.ask()).receive()
+    async with sessions.admission.turn_of_strangers():
+        publish(sessions, GATEWAY, cluster("a", "2"), cluster("b"))
+        assert await member.receive() == (["a"], [])
+        sessions.publish(Snapshot.of([cluster("a", "2")]), [cluster("b").key])
+        assert await member.receive() == ([], ["b"])
+        assert stranger.hears_nothing
+        sessions.close(gone.stream)
+    assert await stranger.receive() == (["a"], ["b"])
+    assert stranger.hears_nothing
+    assert gone.hears_nothing
+
+
+async def test_others_have_their_turn_while_many_are_told_much(sessions):
+    """Fifty clients were one step, whatever each of them cost."""
+    resources = [cluster(f"c{number}") for number in range(1000)]
+    publish(sessions, GATEWAY, *resources)
+    clients = [Client(sessions, GATEWAY) for _ in range(60)]
+    for one in clients:
+        await one.ask(SotwRequest(CLUSTER))
+        response = one.stream.outbox.get_nowait()
+        await one.ask(SotwRequest(CLUSTER, version=response.version, nonce=response.nonce))
+    publish(sessions, GATEWAY, *resources, cluster("new"))
+    assert max(map(len, await told_in_each_turn(clients))) < 50
 
 
 @pytest.mark.parametrize("node_id", ["", "debug/me"])
