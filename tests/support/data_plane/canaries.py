@@ -64,8 +64,7 @@ class Canary:
     @property
     def pairs(self) -> Pairs:
         """All headers but the Host."""
-        first = self.number * _INSIDE_OF_EACH
-        names = [INSIDE[number % len(INSIDE)] for number in range(first, first + _INSIDE_OF_EACH)]
+        names = [INSIDE[(self.number + each) % len(INSIDE)] for each in range(_INSIDE_OF_EACH)]
         own = [(name, f"inside {name} {self.number}") for name in names]
         # Some models overwrite these for the remote backend, others do not.
         passing = [(name, f"of client {self.number}") for name in ("x-tenant", "x-key", "accept")]
