@@ -26,7 +26,10 @@ CLIENT = "127.0.0.1"
 
 # Of the client's own headers, those that the replicas alone may see, but for what the front takes off or writes itself.
 INSIDE = tuple(name for name in PRIVATE if name not in WRITTEN_ANEW and not name.startswith(REMOVED_PREFIXES))
-_INSIDE_OF_EACH = 13  # Each request has some of them.
+# Each request has these, which the front adds to one that lacks them, and some of the others.
+_IN_EACH = ("x-forwarded-for", "x-request-id")
+_OTHERS = tuple(name for name in INSIDE if name not in _IN_EACH)
+_OTHERS_OF_EACH = 11
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Canary:
     @property
     def pairs(self) -> Pairs:
         """All headers but the Host."""
-        names = [INSIDE[(self.number + each) % len(INSIDE)] for each in range(_INSIDE_OF_EACH)]
-        own = [(name, f"inside {name} {self.number}") for name in names]
+        others = [_OTHERS[(self.number + each) % len(_OTHERS)] for each in range(_OTHERS_OF_EACH)]
+        own = [(name, f"inside {name} {self.number}") for name in (*_IN_EACH, *others)]
         # Some models overwrite these for the remote backend, others do not.
         passing = [(name, f"of client {self.number}") for name in ("x-tenant", "x-key", "accept")]
         steering = [self.failing] if self.failing else []
