@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,8 @@ COMPATIBILITY = "tests/compatibility"
 """What other projects do for a release of ours: `make compatibility` builds them and names it."""
 EXISTING = "BEAMLIT_TEST_KUBECONFIG"
 """The variable that names the kubeconfig of a cluster to use instead of a node of this machine."""
+ASKED_FOR = (EXISTING, "BEAMLIT_TEST_KILLS", *binaries.GIVEN)
+"""The variables that say what a run runs on, and for how long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything random of a run, so that it can be run again."""
+    """What is random of a run, so that it can be run again: all but the addresses, which belong to who is first."""
 
     seed: int
     shuffled: bool
 
     @property
     def options(self) -> tuple[str, ...]:
-        shuffle = ("--shuffle-files", str(self.seed)) if self.shuffled else ()
-        return (f"--hypothesis-seed={self.seed}", *shuffle)
+        return ("--shuffle-files", str(self.seed)) if self.shuffled else ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -86,7 +88,7 @@ class Order:
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.option("--jobs", type=click.IntRange(1), help="Processes of the first lane. Default: three for each core.")
-@click.option("--seed", type=click.IntRange(1), help="Of everything random. Default: another one each time.")
+@click.option("--seed", type=click.IntRange(1), help="Of what is random but addresses. Default: another one each time.")
 @click.option("--shuffle", is_flag=True, help="Take the files in a random order, that of the seed.")
 @click.option(
     "--again",
@@ -126,7 +128,7 @@ def main(
     code = INTERRUPTED if interrupted.is_set() else verdict_on(runs)
     if code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}:
         _remove(folder)
-    print("\n".join(summary(runs, order)))
+    print("\n".join(summary(runs, order, os.environ)))
     print(f"not part of this run: {left_out(arguments, node)}")
     if folder.exists():
         print(f"\nwhat the programs wrote is kept: {folder}")
@@ -236,7 +238,7 @@ def _interrupt(pytest: subprocess.Popen[bytes], interrupted: Event, *_: object) 
     pytest.send_signal(signal.SIGINT)
 
 
-def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
+def summary(runs: Iterable[Run], order: Order, environment: Mapping[str, str]) -> Iterator[str]:
     """Say what ran where and for how long, what was slow, what was skipped and why, and how to repeat what failed."""
     runs = list(runs)
     records = [record for run in runs for record in run.records]
@@ -247,9 +249,10 @@ def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
     yield f"\nthe {SLOWEST} slowest tests, with their fixtures"
     for record in sorted(records, key=lambda record: -record.seconds)[:SLOWEST]:
         yield f"{record.seconds:>8.1f} s  {record.nodeid}"
-    skipped = [record for record in records if record.outcome == "skipped"]
+    # Every lane collects all files, and so has those that are skipped as a whole.
+    skipped = {record.nodeid: record.reason for record in records if record.outcome == "skipped"}
     yield f"\nskipped: {len(skipped) or 'none'}"
-    yield from (f"  {record.nodeid}: {record.reason}" for record in skipped)
+    yield from (f"  {nodeid}: {reason}" for nodeid, reason in skipped.items())
     passed_again = {record.nodeid for run in runs if run.lane.name == AGAIN for record in run.records} - {
         record.nodeid for run in runs if run.lane.name == AGAIN for record in run.failed
     }
@@ -257,13 +260,15 @@ def summary(runs: Iterable[Run], order: Order) -> Iterator[str]:
         for record in run.failed:
             unstable = record.nodeid in passed_again
             yield f"\n{'UNSTABLE' if unstable else 'FAILED'} in the lane {run.lane.name}: {record.nodeid}"
-            yield f"  repeat: {_repeat(record, order)}"
+            yield f"  repeat: {_repeat(record, order, environment)}"
 
 
-def _repeat(record: Record, order: Order) -> str:
-    """Give the command that runs one test as it ran, with the same seed."""
-    environment = " ".join(f"{name}={value}" for name, value in order.environment.items())
-    return f"{environment} .venv/bin/pytest {' '.join(order.options)} '{record.nodeid}'"
+def _repeat(record: Record, order: Order, environment: Mapping[str, str]) -> str:
+    """Give the command that runs one test as it ran: in a lane, with the same seed, on the same programs."""
+    asked_for = [f"{name}={environment[name]}" for name in ASKED_FOR if environment.get(name)]
+    node = ("--node",) if record.nodeid.startswith(NODE_SUITE) else ()
+    command = (".venv/bin/python", "-m", "tests", *node, "--seed", str(order.seed), record.nodeid)
+    return shlex.join((*(("env", *asked_for) if asked_for else ()), *command))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """A pytest plugin: how far a run is while it goes on, and a record of every test for whoever sums it up.
 
-Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does,
-and with `--record FILE` the outcome and the seconds of each test are written there when the run ends, however it ends.
-With `tests.support.workers` it works in the process that distributes the tests, which every worker reports to. It also
-writes how many tests were left to the lane of those marked `alone`: where there are none, nobody has to collect again.
+Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does, or
+every `--say-every` seconds, and with `--record FILE` the outcome and the seconds of each test are written there when the
+run ends, however it ends. With `tests.support.workers` it works in the process that distributes the tests, which every
+worker reports to. It also writes how many tests were left to the lane of those marked `alone`: where there are none,
+nobody has to collect again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 
 EVERY_SECONDS = 10.0
+"""Between two lines, unless it is told otherwise."""
 ALONE = "alone"
 """The mark of a test that needs the machine for itself."""
 
@@ -64,6 +66,10 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
+def _why_skipped(report: pytest.TestReport | pytest.CollectReport) -> str:
+    return str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+
+
 def _alone(items: Sequence[pytest.Item]) -> int:
     return sum(item.get_closest_marker(ALONE) is not None for item in items)
 
@@ -71,7 +77,8 @@ def _alone(items: Sequence[pytest.Item]) -> int:
 class Progress:
     """Counts tests as they begin and end."""
 
-    def __init__(self, record: Path | None) -> None:
+    def __init__(self, record: Path | None, every: float = EVERY_SECONDS) -> None:
+        self._every = every
         self._output = os.dup(1)  # Nothing is captured while pytest is configured.
         self._record = record
         self._records: dict[str, Record] = {}
@@ -79,7 +86,7 @@ class Progress:
         self._left: Counter[str] = Counter()
         self._alone = 0
         self._began = time.monotonic()
-        # What is said every ten seconds is read in a thread of its own.
+        # What is said is read in a thread of its own.
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._ticking: threading.Thread | None = None
@@ -106,16 +113,17 @@ class Progress:
         record.seconds += report.duration
         if report.skipped:
             record.outcome = "skipped"
-            record.reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+            record.reason = _why_skipped(report)
         elif report.failed:
             record.outcome = "failed"
             self._write(f"FAILED  {report.nodeid}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Record a file that cannot be collected like a test that failed."""
-        if report.failed:
+        """Record a file that cannot be collected like a test that failed, and one that is skipped like one that is."""
+        if not report.passed:
+            reason = _why_skipped(report) if report.skipped else ""
             with self._lock:
-                self._records.setdefault(report.nodeid, Record(report.nodeid, "failed"))
+                self._records.setdefault(report.nodeid, Record(report.nodeid, report.outcome, reason=reason))
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         with self._lock:
@@ -142,7 +150,7 @@ class Progress:
     # For who forks: a lock that another thread holds then is held for ever in the fork.
 
     def go_on(self) -> None:
-        """Say every ten seconds how far the run is, in a thread."""
+        """Say again and again how far the run is, in a thread."""
         self._over.clear()
         self._ticking = threading.Thread(target=self._tick, daemon=True)
         self._ticking.start()
@@ -155,7 +163,7 @@ class Progress:
             self._ticking = None
 
     def _tick(self) -> None:
-        while not self._over.wait(EVERY_SECONDS):
+        while not self._over.wait(self._every):
             with self._lock:
                 line = self.line(time.monotonic())
             self._write(line)
@@ -184,7 +192,9 @@ def left(counts: Mapping[str, int]) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record", type=Path, metavar="FILE", help="write the outcome and seconds of each test there")
+    parser.addoption("--say-every", type=float, default=EVERY_SECONDS, metavar="SECONDS", help="say how far the run is")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Progress(config.getoption("--record")), "progress")
+    progress = Progress(config.getoption("--record"), config.getoption("--say-every"))
+    config.pluginmanager.register(progress, "progress")

