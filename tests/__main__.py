@@ -26,8 +26,9 @@ from threading import Event
 import click
 
 from tests.support.node.missing import missing
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, processes_of
 from tests.support.progress import ALONE, Record, clock, leaves_some_alone, ran_to_its_end, read_records, suite_of
+from tests.support.waiting import Deadline
 from tests.tools import binaries
 
 TESTS_FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
@@ -36,6 +37,8 @@ that `-x` ended a run; the other is that of a lane that has none of the tests th
 AGAIN = "again"
 """The lane of what failed in another one."""
 SLOWEST = 20
+ENDS_WITHIN = 60.0
+"""Seconds that a program of a run has to end after it, before it is said to run still: see `waiting`."""
 WORKERS = 3
 """Processes for each core: tests wait more than they compute."""
 NODE_SUITE = "tests/e2e_node"
@@ -188,12 +191,14 @@ def verdict_on(runs: Iterable[Run]) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a folder in which the last programs may be ending still, as a shared API server does."""
-    for _ in range(100):
-        shutil.rmtree(folder, ignore_errors=True)
-        time.sleep(0.05)
-        if not folder.exists():
-            return
+    """Remove a folder once no process names it any more: a shared API server, nobody's child, may be ending still."""
+    deadline = Deadline(time.monotonic(), ENDS_WITHIN)
+    while folder.exists() and not deadline.has_passed(time.monotonic()):
+        if not processes_of(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(deadline.pause(time.monotonic()))
+    for process, command in processes_of(folder).items():
+        print(f"STILL RUNNING: {process} {command}")
 
 
 def _run_all(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support.network import BACKEND_PORT
 from tests.support.processes import ROOT, Child, processes_of
 from tests.support.waiting import until
 
@@ -66,12 +68,14 @@ def test_unstable():
 def test_good(room): pass
 """
 
-LASTING = """
-import sys, time
+LASTING = '''
+import fcntl, subprocess, sys, time
 from pathlib import Path
 
 import pytest
 
+from tests.support.data_plane.backends import Backend
+from tests.support.network import Network
 from tests.support.processes import Child
 
 @pytest.fixture
@@ -79,12 +83,42 @@ def folder(tmp_path):
     yield tmp_path
     Path("{left}").write_text("cleaned up")
 
-def test_lasting(folder):
+@pytest.fixture
+def child(folder):
     program = "import time; print('ready', flush=True); time.sleep(300)"
-    Child([sys.executable, "-c", program, folder], folder / "log", says_ready=True)
-    Path("{begun}").write_text(str(folder))
-    time.sleep(300)
+    return Child([sys.executable, "-c", program, folder], folder / "log", says_ready=True)
+
+@pytest.fixture
+def forked(folder):
+    backend = Backend("local", Network.unused().host(1), folder)
+    backend.start()
+    return backend.host
+
+# Like the keeper of a shared API server it is nobody's child, ends when nobody uses it, and writes until then.
+LINGERING = """
+import fcntl, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+lock = (folder / "lock").open()
+print("ready", flush=True)
+fcntl.flock(lock, fcntl.LOCK_EX)
+time.sleep(0.5)
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "last words").touch()
 """
+
+@pytest.fixture
+def lingering(folder):
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        started = ("sh", "-c", '"$@" &', "sh", sys.executable, "-c", LINGERING, folder)
+        with subprocess.Popen(started, stdout=subprocess.PIPE, start_new_session=True) as shell:
+            assert shell.stdout.readline() == b"ready\\n"
+        yield
+
+def test_lasting(folder, child, {also}):
+    Path("{begun}").write_text(f"{{folder}} {{{also}}}")
+    time.sleep(300)
+'''
 
 
 @pytest.fixture
@@ -203,17 +237,25 @@ def asked_to_end(runner: Child) -> None:
     os.kill(runner.pid, signal.SIGTERM)
 
 
-@pytest.mark.parametrize("end", [ctrl_c, asked_to_end])
+def accepts(host: str) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex((host, BACKEND_PORT)) == 0
+
+
+@pytest.mark.parametrize(("end", "also"), [(ctrl_c, "lingering"), (asked_to_end, "forked")])
 async def test_a_run_that_is_ended_leaves_no_process_and_no_file(
-    start: Callable[..., Child], tmp_path: Path, end: Callable[[Child], None]
+    start: Callable[..., Child], tmp_path: Path, end: Callable[[Child], None], also: str
 ) -> None:
     begun, left = tmp_path / "begun", tmp_path / "left"
-    runner = start(LASTING.format(begun=begun, left=left), "--say-every=0.1")
+    runner = start(LASTING.format(begun=begun, left=left, also=also), "--say-every=0.1")
     await until(lambda: not runner.alive or (begun.exists() and begun.read_text()), "the test has begun", within=120)
     assert runner.alive, runner.last_words()
     # Meanwhile it says how far it is.
     await until(lambda: HOW_FAR.search(runner.log.read_text()), "a line says what is left, and what is running")
-    assert processes_of(Path(begun.read_text()))
+    folder, _, host = begun.read_text().partition(" ")
+    running = " ".join(processes_of(Path(folder)).values())
+    assert "time.sleep(300)" in running
+    assert "last words" in running if also == "lingering" else accepts(host)
 
     end(runner)
     code, said = await ended(runner)
@@ -223,3 +265,5 @@ async def test_a_run_that_is_ended_leaves_no_process_and_no_file(
     assert left.read_text() == "cleaned up"
     assert processes_of(tmp_path) == {}
     assert list((tmp_path / "temporary").iterdir()) == []
+    if also == "forked":
+        await until(lambda: not accepts(host), "what was forked has ended")

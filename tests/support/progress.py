@@ -1,10 +1,10 @@
 """A pytest plugin: how far a run is while it goes on, and a record of every test for whoever sums it up.
 
 Dots say neither what is left nor what takes so long. With `-p tests.support.progress` a line every ten seconds does, or
-every `--say-every` seconds, and with `--record FILE` the outcome and the seconds of each test are written there when the
-run ends, however it ends. With `tests.support.workers` it works in the process that distributes the tests, which every
-worker reports to. It also writes how many tests were left to the lane of those marked `alone`: where there are none,
-nobody has to collect again.
+every `--say-every` seconds, and with `--record FILE` the outcome and the seconds of each test are written there when
+the run ends, however it ends. With `tests.support.workers` it works in the process that distributes the tests, which
+every worker reports to. It also writes how many tests were left to the lane of those marked `alone`: where there are
+none, nobody has to collect again.
 """
 
 from __future__ import annotations
