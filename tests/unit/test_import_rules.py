@@ -1,6 +1,6 @@
 """What `.importlinter` cannot see: what is pure asks no clock and opens nothing.
 
-And no test imports a benchmark or patches anything.
+And no test imports a benchmark, or patches anything: it changes nothing that it imports.
 
 A module may import `datetime` for its values, and `open` needs no import. The rules forbid `os` with its environment,
 and whatever else gives chance.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -84,12 +84,16 @@ def test_no_test_imports_a_benchmark() -> None:
     imported = {
         str(file.relative_to(ROOT)): modules
         for file in files_with("benchmarks", "tests")
-        if (modules := [name for name in imported_modules(file.read_text()) if name.split(".")[0] == "benchmarks"])
+        if (modules := [name for name in imported_modules(nodes_in(file)) if name.split(".")[0] == "benchmarks"])
     }
     assert imported == {}
 
 
-def files_with(words: str, *folders: str) -> Iterator[Path]:
+def nodes_in(file: Path) -> Iterator[ast.AST]:
+    return ast.walk(ast.parse(file.read_text()))
+
+
+def files_with(words: str | re.Pattern[str], *folders: str) -> Iterator[Path]:
     """Find the modules whose text has a match: to parse all takes a second."""
     for folder in folders:
         files = sorted((ROOT / folder).rglob("*.py"))
@@ -100,28 +104,88 @@ def files_with(words: str, *folders: str) -> Iterator[Path]:
 def test_no_test_patches_anything() -> None:
     patching = {
         str(file.relative_to(ROOT)): found
-        for file in files_with("mock|unittest|monkeypatch", "tests", "benchmarks/tests")
+        for file in files_with(MAY_PATCH, "tests", "benchmarks/tests")
         if (found := list(patches(file.read_text())))
     }
-    assert patching == {}
+    # What forks programs becomes one, with its arguments.
+    assert patching == {"tests/support/fork_server.py": ["sys.argv"]}
 
 
-def test_what_patches_is_found() -> None:
-    source = "from unittest import mock\nfrom unittest.mock import patch\ndef test(monkeypatch, *, mocker): pass\n"
-    assert list(patches(source)) == ["unittest", "unittest.mock", "monkeypatch", "mocker"]
+PATCHING = {"monkeypatch", "mocker", "MonkeyPatch"}
+MAY_PATCH = re.compile(
+    r"\b(?:mock|unittest|[mM]onkey[pP]atch|mocker)\b|(?:set|del)attr(?:__)?\("
+    # Something with a dot or an index is given a value or deleted, and it is not `self`.
+    r"|^[ \t]*(?!self\b)[A-Za-z_]\w*(?:\.\w+|\[[^\]\n]*\])+(?:, .*| *\W{0,2})=(?!=)|^[ \t]*del \w+[.\[]",
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from unittest import mock\nfrom unittest.mock import patch\n", ["unittest", "unittest.mock"]),
+        ("def test(monkeypatch, *, mocker): pass\n", ["monkeypatch", "mocker"]),
+        ("with pytest.MonkeyPatch.context() as patch: pass\n", ["MonkeyPatch"]),
+        ("request.getfixturevalue('monkeypatch')\n", ["monkeypatch"]),
+        ("import time\ntime.sleep = lambda _: None\n", ["time.sleep"]),
+        ("import a.b\ndel a.b.c\n", ["a.b.c"]),
+        ("from a import Model\nModel.limit += 1\nsetattr(Model, 'limit', 1)\n", ["Model.limit", "setattr"]),
+        ("import os\nos.environ['HOME'], first = 1, 2\nos.environ['HOME'] = 3\n", ["os.environ['HOME']"] * 2),
+        ("import a\nobject.__setattr__(a.EMPTY, 'limit', 1)\n", ["__setattr__"]),
+        ("from a import EMPTY\nwith pytest.raises(TypeError):\n    EMPTY.x = 1\n", []),
+        ("from a import Model\nmodel = Model()\nmodel.limit = 2\nsetattr(model, 'limit', 3)\n", []),
+    ],
+)
+def test_what_patches_is_found(source: str, found: list[str]) -> None:
+    assert list(patches(source)) == found
+    assert MAY_PATCH.search(source) or not found
 
 
 def patches(source: str) -> Iterator[str]:
-    """Name the means of patching that a module has."""
-    yield from (name for name in imported_modules(source) if name.split(".")[0] in ("unittest", "mock"))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.arg) and node.arg in ("monkeypatch", "mocker"):
-            yield node.arg
+    """Name the means of patching that a module has, and what it changes of all that it imports."""
+    nodes = list(ast.walk(ast.parse(source)))
+    yield from (name for name in imported_modules(nodes) if name.split(".")[0] in ("unittest", "mock"))
+    imported = set(imported_names(nodes))
+    refused = {id(one) for block in nodes if is_refused(block) for one in ast.walk(block)}
+    for node in nodes:
+        match node:
+            case ast.arg(arg=name) | ast.Name(id=name) | ast.Attribute(attr=name) if name in PATCHING:
+                yield name
+            case ast.Call(func=ast.Attribute(attr="getfixturevalue"), args=[ast.Constant(value=name)]):
+                yield from PATCHING & {name}
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                if root_of(node) in imported and id(node) not in refused:
+                    yield ast.unparse(node)
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[whose, *_]):
+                if name.strip("_") in ("setattr", "delattr") and root_of(whose) in imported:
+                    yield name
 
 
-def imported_modules(source: str) -> Iterator[str]:
+def is_refused(node: ast.AST) -> bool:
+    """Whether it is a block of which a test says that it raises."""
+    match node:
+        case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Attribute(attr="raises")))]):
+            return True
+    return False
+
+
+def root_of(node: ast.expr) -> str:
+    """The name that an expression such as `a.b[c].d` begins with."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    """The names by which a module knows what it imports."""
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
+
+
+def imported_modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
     """Name the modules that are imported, wherever in a module."""
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes:
         match node:
             case ast.ImportFrom(module=str(name)):
                 yield name

@@ -20,7 +20,8 @@ class Cycle:
 def as_it_was():
     thresholds, callbacks = gc.get_threshold(), tuple(gc.callbacks)
     yield
-    gc.callbacks[:] = callbacks
+    for added in [one for one in gc.callbacks if one not in callbacks]:
+        gc.callbacks.remove(added)
     gc.unfreeze()
     gc.set_threshold(*thresholds)
 
