@@ -108,7 +108,7 @@ async def _go_on_for_a_while(stage: Stage, what: str) -> bool:
 
     async def vacate(model: Model) -> None:
         if what == "port":
-            elsewhere = replace(model, url=model.url.replace(":9", ":19"))
+            elsewhere = replace(model, url=model.url.replace(":9", ":7"))
             await stage.plane.change(elsewhere, model.wanted)
         else:
             await stage.plane.withdraw(model)

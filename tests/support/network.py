@@ -20,7 +20,11 @@ _SECOND_OCTETS = range(16, 255)
 _SIZE = 100
 _OF_THE_PROGRAMS = (18_000, 19_000)
 """In these blocks ours have theirs unless they are told otherwise, or in any case: no model is given one."""
-PORT_BLOCKS = tuple(first for first in range(10_000, 32_700, _SIZE) if first not in _OF_THE_PROGRAMS)
+_OF_MODELS = (10_000, 12_300)
+"""In the first a controller has the ports that it gives first, in the second is 12345, which tests fix: a program that
+listened there would take the port from its model.
+"""
+PORT_BLOCKS = tuple(first for first in range(10_000, 32_700, _SIZE) if first not in _OF_THE_PROGRAMS + _OF_MODELS)
 """The first ports of blocks below what Linux gives to outgoing connections unless it is told otherwise (32768)."""
 _LISTENS = "0A"
 

@@ -32,6 +32,8 @@ from xds_server.stream.server.server import XdsServer
 from xds_server.stream.server.telemetry import ClientEvent
 
 TOKEN = "the-token-of-these-tests"
+_BELOW_MODELS, _MOST_MODELS = 9000, 1000
+"""Models have the ports from 9001 on."""
 
 
 # The product's own times; but a model that a test withdraws is gone at once.
@@ -55,7 +57,7 @@ class Plane:
         """What the Envoys reported."""
         self.xds = HostPort("127.0.0.1", unused_port())
         self._server = XdsServer(TOKEN, self._observe, None, self.loads, timing.streams)
-        self._numbers = itertools.count(1)
+        self._models, self._probes = itertools.count(1), itertools.count(1)
         self._client = plain_http(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
     @property
@@ -140,9 +142,10 @@ class Plane:
 
     async def serve(self, wanted: Wanted, *, ready: bool = True) -> Model:
         """Publish a model of its own for a test and wait until every Envoy serves it."""
-        number = next(self._numbers)
+        number = next(self._models)
+        assert number < _MOST_MODELS, "the next port is one that `unused_port` may give"
         key = RouteKey.of_model("ns", f"m{number}")
-        model = Model(key, f"http://{self.network.host(1)}:{9000 + number}/", wanted)
+        model = Model(key, f"http://{self.network.host(1)}:{_BELOW_MODELS + number}/", wanted)
         await self.change(model, wanted, ready=ready)
         return model
 
@@ -265,7 +268,7 @@ class Plane:
 
     async def ask(self, model: Model, method: str = "GET", path: str = "", **more: Any) -> Reply:
         """Send one request with a `probe` of its own, once, on a new connection. Raises httpx.HTTPError."""
-        probe = f"{model.key.name}-{next(self._numbers)}"
+        probe = f"{model.key.name}-{next(self._probes)}"
         headers = [("probe", probe), *more.pop("headers", ())]
         loop = asyncio.get_running_loop()
         start = loop.time()

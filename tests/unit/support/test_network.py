@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from controller.api.resources.configuration import Configuration
+from controller.frontend.ports import AllocatedPorts
 from controller.programs.configuration import ports_of_programs
 from tests.support.network import PORT_BLOCKS, Network, unused_port
 from tests.support.processes import ROOT
@@ -28,6 +29,11 @@ def test_none_is_one_that_no_model_is_given():
     own = ports_of_programs(Configuration(), ())
     assert own
     assert not {port // 100 * 100 for port in own} & {*PORT_BLOCKS}
+
+
+def test_none_is_one_that_the_first_models_are_given():
+    first = AllocatedPorts().first
+    assert not {first, first + 99} & {port for block in PORT_BLOCKS for port in range(block, block + 100)}
 
 
 def test_addresses_are_handed_out_once():
