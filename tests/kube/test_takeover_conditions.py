@@ -192,7 +192,7 @@ async def test_what_another_replica_created_meanwhile_is_no_failure(
         return request.method == "POST" and request.resource == "services"
 
     # It tries again when it hears of the shadow, and not because it has heard nothing yet.
-    timing = replace(QUICK, written_again_after=5.0)
+    timing = replace(QUICK, written_again_after=600.0)
     async with (
         Proxy(hand.server, tmp_path).running() as proxy,
         taking_over(proxy.kubeconfig, hand.namespace, timing=timing) as late,
