@@ -14,11 +14,11 @@ from tests.support.kube.site import Site
 OFTEN = Timing(
     checks=CheckTiming(least_interval=0.2, assessed_every=0.2, in_doubt=0.1, longest=60.0, connect=60.0),
     streams=StreamTiming(loads_every=0.25),
-    reports=ReportTiming(reported_every=0.1),
+    reports=ReportTiming(reported_every=0.1, alive_within=60.0, old_after=60.0),
     statuses=StatusTiming(loads_looked_at_every=0.2),
 )
 """Everything that happens by itself, and could be a reason to write, is as often as can be. A check has all the time
-that it takes: one that is late is no backend that does not answer.
+that it takes, and so has a replica that reports: one that is late is not one that is gone.
 """
 LOOKS = 12
 """Each of the checks of the remote backend is one of what happens by itself; in reality they take a minute."""

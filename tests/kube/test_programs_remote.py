@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from controller.api.timing import CheckTiming, Timing
+from controller.api.timing import CheckTiming, ReportTiming, Timing
 from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
 
 SEEN = "seen from the xDS server"
-OFTEN = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.2))
+OFTEN = Timing(
+    checks=CheckTiming(least_interval=0.5, in_doubt=0.2, longest=20.0, connect=20.0),
+    reports=ReportTiming(alive_within=60.0, old_after=60.0),
+)
+"""What is late is not taken for what does not answer: it would be written."""
 
 
 async def test_a_remote_that_does_not_answer_is_in_the_object_with_its_reason(site: Site) -> None:
