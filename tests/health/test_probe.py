@@ -245,19 +245,31 @@ async def test_what_a_server_says_instead_of_an_answer_is_not_told(talker, words
     assert (outcome.reason, outcome.message) == ("NoAnswer", f"GET /healthz is not answered: {words}")
 
 
+NOT_IN_TIME = "GET /healthz is not answered: timed out"
+LONGER_THAN_A_PAUSE = (0.2, 1.0, 5.0, 25.0)
+"""Seconds to connect and to be answered: if the machine stands still for so long, nobody was even connected to."""
+
+
 async def test_a_server_that_envoy_would_not_wait_for_is_not_waited_for():
     async with Talker(hang=True).listening() as port:
-        impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=0.2))
-        async with time_limit(60):
-            outcome = await found(impatient, connector_by(LOOPBACK, CheckTiming(longest=600)))
-    assert outcome.message == "GET /healthz is not answered: timed out"
+        for seconds in LONGER_THAN_A_PAUSE:
+            impatient = replace(backend(port, "/healthz"), patience=timedelta(seconds=seconds))
+            async with time_limit(60):
+                outcome = await found(impatient, connector_by(LOOPBACK, CheckTiming(longest=600)))
+            if outcome.message == NOT_IN_TIME:
+                return
+    raise AssertionError(outcome.message)
 
 
 async def test_a_server_that_accepts_and_never_answers_costs_no_more_than_a_check_may():
     loop = asyncio.get_running_loop()
     async with Talker(hang=True).listening() as port:
-        start, patient = loop.time(), replace(backend(port, "/healthz"), patience=timedelta(seconds=600))
-        async with time_limit(60):
-            outcome = await found(patient, connector_by(LOOPBACK, CheckTiming(longest=0.5)))
-    assert outcome.message == "GET /healthz is not answered: timed out"
-    assert loop.time() - start > 0.4
+        patient = replace(backend(port, "/healthz"), patience=timedelta(seconds=600))
+        for longest in LONGER_THAN_A_PAUSE:
+            start = loop.time()
+            async with time_limit(60):
+                outcome = await found(patient, connector_by(LOOPBACK, CheckTiming(longest=longest)))
+            if outcome.message == NOT_IN_TIME:
+                assert loop.time() - start > 0.9 * longest
+                return
+    raise AssertionError(outcome.message)
