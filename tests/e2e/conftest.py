@@ -14,6 +14,21 @@ from tests.support.chat import Chat
 from tests.support.data_plane.backends import Backends
 from tests.support.forked import Forked
 from tests.support.network import Network
+from tests.tools import audit
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Install what `make audit` runs before the first test starts, if any needs it: it takes longer than a test may."""
+    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    if "audit_tools" in used and not session.config.option.collectonly:
+        with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            audit.install()
+
+
+@pytest.fixture
+def audit_tools() -> None:
+    """The tools of `make audit`, see `pytest_collection_finish`."""
+    assert audit.READY.exists(), "they could not be installed: what pip said stands where the run began"
 
 
 @pytest.fixture(scope="module")

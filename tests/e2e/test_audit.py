@@ -5,19 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.support.processes import ROOT
 from tests.tools.audit import PINNED, ask, write_sbom
 
-
-@pytest.fixture(scope="module", autouse=True)
-def tools() -> None:
-    """Install them once, as `make audit` does."""
-    subprocess.run(["make", "--silent", ".venv/audit/.ready"], cwd=ROOT, check=True)
+pytestmark = pytest.mark.usefixtures("audit_tools")
 
 
 def test_the_list_has_every_package_that_is_pinned(tmp_path: Path) -> None:

@@ -21,11 +21,18 @@ from typing import Any
 from tests.support.processes import ROOT
 
 PINNED = ROOT / "requirements" / "runtime.txt"
-PYTHON = ROOT / ".venv" / "audit" / "bin" / "python"
-"""What has the two tools: `make .venv/audit/.ready` installs them."""
+READY = ROOT / ".venv" / "audit" / ".ready"
+"""There once the two tools are installed: a target of the Makefile."""
+PYTHON = READY.parent / "bin" / "python"
+"""What has them."""
 SBOM = ROOT / "dist" / "sbom.json"
 SOURCES = ("osv", "pypi")
 """Who may be asked: OSV, which has what all others have, or the package index itself."""
+
+
+def install() -> None:
+    """Install the two tools as `make audit` does, unless they are there. If that fails, there is no `READY`."""
+    subprocess.run(("make", "--silent", str(READY.relative_to(ROOT))), cwd=ROOT, check=False)
 
 
 @dataclass(frozen=True)
