@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import click
 
 from benchmarks.proxies.signals import INTERRUPTED, until_signalled
+from tests.support.processes import ends_with_me
 
 WITH_GOALS = (
     "translation",
@@ -110,7 +112,7 @@ async def play(name: str, command: Sequence[str]) -> Result:
 async def _started(command: Sequence[str]) -> AsyncIterator[asyncio.subprocess.Process]:
     """Start a benchmark, and leave it no process: it ends its own at a SIGTERM."""
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *ends_with_me(command, signal.SIGTERM),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         limit=1 << 20,

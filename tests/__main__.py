@@ -26,7 +26,7 @@ from threading import Event
 import click
 
 from tests.support.node.missing import missing
-from tests.support.processes import ROOT, processes_of
+from tests.support.processes import ROOT, ends_with_me, processes_of
 from tests.support.progress import ALONE, Record, clock, leaves_some_alone, ran_to_its_end, read_records, suite_of
 from tests.support.waiting import Deadline
 from tests.tools import binaries
@@ -220,14 +220,14 @@ def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], int
     own = ("-p", "tests.support.progress", f"--record={record}", f"--basetemp={folder / lane.name}")
     print(f"\nlane {lane.name}: {' '.join(lane.options)} (seed {order.seed})", flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments]
+    command = (sys.executable, "-m", "pytest", "-q", *own, *lane.options, *order.options, *arguments)
     # What is written to no certain place is gone with the folder, also if its program is killed.
     environment = os.environ | order.environment | {"TMPDIR": str(folder)}
     # API servers, etcd, kubectl: much of their work is to look for garbage, for which there is room enough.
     environment.setdefault("GOGC", "400")
     # Of many processes each would compile everything anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with subprocess.Popen(command, cwd=ROOT, env=environment) as pytest:
+    with subprocess.Popen(ends_with_me(command, signal.SIGINT), cwd=ROOT, env=environment) as pytest:
         signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
         code = pytest.wait()
     return Run(lane, code, time.monotonic() - began, read_records(record), ran_to_its_end(record))

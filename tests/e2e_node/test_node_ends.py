@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.node.namespaces import remove_leftovers
-from tests.support.processes import ROOT, processes_of
+from tests.support.processes import ROOT, ends_with_me, processes_of
 from tests.support.waiting import until_now
 
 # Something like a node: a process that left its parent, one in a network of its own, and a mount.
@@ -53,8 +53,8 @@ class Run:
 @contextmanager
 def run_with_a_node(folder: Path) -> Iterator[Run]:
     folder.mkdir()
-    command = [sys.executable, "-c", _RUN, str(folder)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    command = (sys.executable, "-c", _RUN, folder)
+    with subprocess.Popen(ends_with_me(command), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             address, cgroup = process.stdout.readline().split()

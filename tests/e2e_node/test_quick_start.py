@@ -26,7 +26,7 @@ from tests.support.node.clients import Calls, Clients
 from tests.support.node.helm import Release
 from tests.support.node.node import Node
 from tests.support.node.our_images import CHART, have_our_images
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ends_with_me
 from tests.support.waiting import until_now
 
 DOCUMENT = ROOT / "README.md"
@@ -80,7 +80,12 @@ class Terminal:
         environment = helm.surroundings(cluster)
         ours, theirs = pty.openpty()
         self._process = subprocess.Popen(
-            ["bash", "-c", command], env=environment, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
+            ends_with_me(("bash", "-c", command)),
+            env=environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
         )
         os.close(theirs)
         os.set_blocking(ours, False)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.support.processes import ends_with_me
 from tests.support.protocol.envoy_resources import model
 from tests.support.protocol.xds_client import ADS, Served
 from tests.support.tls import Certificates
@@ -37,7 +38,7 @@ async def curl(grpcurl, served):
     async def run(*arguments, data=None):
         sent = ["-d", data] if data is not None else []
         process = await asyncio.create_subprocess_exec(
-            grpcurl, "-plaintext", *sent, f"127.0.0.1:{served.port}", *arguments,
+            *ends_with_me((grpcurl, "-plaintext", *sent, f"127.0.0.1:{served.port}", *arguments)),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, error = await in_time(asyncio.ensure_future(process.communicate()), "grpcurl ends")
@@ -58,7 +59,7 @@ async def curl_over_tls(grpcurl, tmp_path):
         certificate, key, ca = certificates.files(name or "reader")
         proof = ("-cert", certificate, "-key", key) if name else ()
         process = await asyncio.create_subprocess_exec(
-            grpcurl, "-cacert", ca, *proof, f"localhost:{served.port}", *arguments,
+            *ends_with_me((grpcurl, "-cacert", ca, *proof, f"localhost:{served.port}", *arguments)),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         out, error = await in_time(asyncio.ensure_future(process.communicate()), "grpcurl ends")

@@ -21,7 +21,7 @@ from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
-from tests.support.processes import ROOT, Child, processes_of
+from tests.support.processes import ROOT, Child, ends_with_me, processes_of
 from tests.support.waiting import eventually, in_time, until
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
@@ -70,8 +70,7 @@ async def beamlit(*arguments: object, timing: Timing = REAL, **environment: str)
 async def executed_beamlit(*arguments: object, **environment: str) -> Ended:
     """Run a command to its end as a user does."""
     process = await asyncio.create_subprocess_exec(
-        BEAMLIT,
-        *map(str, arguments),
+        *ends_with_me((BEAMLIT, *arguments)),
         cwd=ROOT,
         env=os.environ | environment,
         stdin=asyncio.subprocess.DEVNULL,

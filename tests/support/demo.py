@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ends_with_me
 
 
 @contextmanager
 def start_demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Start a demo; every process of it has `folder` in its arguments. A test that fails kills it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "demo", *options, "--output", str(folder / "demo.png")],
+        ends_with_me((sys.executable, "-m", "demo", *options, "--output", folder / "demo.png")),
         cwd=ROOT,
         env=os.environ | {"TMPDIR": str(folder)},
         stdout=subprocess.PIPE,

@@ -36,10 +36,12 @@ ctypes.CDLL(None).prctl(1, int(number))
 os.getppid() == int(parent) or os._exit(1)
 if cpus:
     os.sched_setaffinity(0, map(int, cpus.split(",")))
-# Whoever runs the tests may ignore them: nohup does, and a shell for what it runs in the background.
-for ignored in (signal.SIGINT, signal.SIGHUP):
-    signal.signal(ignored, signal.SIG_DFL)
-os.execv(command[0], command)
+# Whoever runs the tests may ignore them: nohup does, and a shell for what it runs in the background. That is meant for
+# what a terminal signals, which no session of its own is part of.
+if os.getsid(0) == os.getpid():
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_DFL)
+os.execvp(command[0], command)
 """
 
 
@@ -68,6 +70,17 @@ class Usage:
         return int(found[1]) * _KIB if found else 0
 
 
+def ends_with_me(
+    command: Sequence[object], end_with: signal.Signals = signal.SIGKILL, cpus: frozenset[int] = frozenset()
+) -> list[str]:
+    """Return the command by which a program is signalled when this process ends, for who starts it without a `Child`.
+
+    In the main thread: the kernel takes the end of the thread that started it for that of its parent.
+    """
+    where = (os.getpid(), int(end_with), ",".join(map(str, sorted(cpus))))
+    return [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, *map(str, (*where, *command))]
+
+
 class Child:
     """One process. Its standard error goes to a file, its standard output too unless it says "ready" there.
 
@@ -87,11 +100,9 @@ class Child:
         self.name = Path(str(command[0])).name
         self.log = log
         self._end_with = end_with
-        where = (os.getpid(), int(end_with), ",".join(map(str, sorted(cpus))))
-        launch = [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, *map(str, (*where, *command))]
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                launch,
+                ends_with_me(command, end_with, cpus),
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if says_ready else output,

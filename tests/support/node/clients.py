@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from tests.support.kube.cluster import Cluster
 from tests.support.node.images import LOAD_IMAGE
+from tests.support.processes import ends_with_me
 from tests.support.waiting import until_now
 from tests.tools import binaries
 
@@ -165,7 +166,8 @@ def _calling(commands: Iterable[list[str]]) -> Iterator[Calling]:
 
 
 def _started(command: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(ends_with_me(command), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def _pod(name: str) -> dict[str, object]:

@@ -11,7 +11,7 @@ from controller.api.resources.configuration import Configuration
 from controller.frontend.ports import AllocatedPorts
 from controller.programs.configuration import ports_of_programs
 from tests.support.network import PORT_BLOCKS, Network, unused_port
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ends_with_me
 
 pytestmark = pytest.mark.long
 
@@ -42,7 +42,9 @@ def test_addresses_are_handed_out_once():
     with ExitStack() as stack:
         others = [
             stack.enter_context(
-                subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    ends_with_me(command), cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
             )
             for _ in range(2)
         ]

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.support.processes import ROOT, Child, Children, ProcessEndedError, processes_of
+from tests.support.processes import ROOT, Child, Children, ProcessEndedError, ends_with_me, processes_of
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.long
@@ -35,6 +35,14 @@ from tests.support.processes import Child
 
 folder, sleeps = sys.argv[1:]
 child = Child((sys.executable, "-c", sleeps, folder), Path(folder, "log"))
+time.sleep(600)
+"""
+STARTS_ONE_ITSELF = """
+import subprocess, sys, time
+from tests.support.processes import ends_with_me
+
+folder, sleeps = sys.argv[1:]
+subprocess.Popen(ends_with_me((sys.executable, "-c", sleeps, folder)))
 time.sleep(600)
 """
 COUNTS = """
@@ -137,8 +145,9 @@ def test_it_tells_what_it_uses(tmp_path):
         child.usage.cpu_seconds()
 
 
-def test_the_kernel_ends_it_with_its_parent(tmp_path):
-    parent = subprocess.Popen([sys.executable, "-c", STARTS_ONE, tmp_path, SLEEPS], cwd=ROOT)
+@pytest.mark.parametrize("starts", [STARTS_ONE, STARTS_ONE_ITSELF], ids=["a child", "a command"])
+def test_the_kernel_ends_it_with_its_parent(tmp_path, starts):
+    parent = subprocess.Popen(ends_with_me((sys.executable, "-c", starts, tmp_path, SLEEPS)), cwd=ROOT)
     wait_for_processes(tmp_path, 2)
     parent.kill()
     parent.wait()
