@@ -304,6 +304,16 @@ class GatewayTiming:
     """The same for a remote backend, where a new connection costs more."""
     check_near_every: float = 1.0
     """How often a replica is checked whose readiness probe is not known."""
+    check_near_on_its_way: float = 1.0
+    """How much longer a check of a replica may take than the kubelet's probe, which comes from the same host, with no
+    other program in between.
+    """
+    check_near_unused_within: float = 5.0
+    """Until a replica that is not used though the kubelet calls it ready is asked again, or within the period of its
+    probe, however many Envoys share the checks: each asks as seldom as the kubelet at most.
+    """
+    check_near_without_traffic_within: float = 60.0
+    """Until a replica that is not believed is asked again at the latest, also if it is probed once a day."""
     check_far_every: float = 5.0
     """How often a remote backend is checked if the model says nothing."""
     check_token_endpoint_every: float = 60.0

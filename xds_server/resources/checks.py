@@ -36,16 +36,6 @@ TLS_VERSIONS = TlsParameters(
     tls_maximum_protocol_version=TlsParametersTlsProtocol.TLSv1_3,
 )
 
-# The kubelet has it for itself: it asks from the same host, with no other program in between.
-_WAY_TO_REPLICA = timedelta(seconds=1)
-
-# A replica that is not believed is asked again by then, also if it is probed once a day.
-_LONGEST_WITHOUT_TRAFFIC = timedelta(minutes=1)
-
-# A replica that is not used though the kubelet calls it ready is asked again by then, or within the period of its
-# probe, however many Envoys share the checks: each asks as seldom as the kubelet at most.
-_LONGEST_UNUSED = timedelta(seconds=5)
-
 _JITTER_PERCENT = 20
 
 # `Probe v1`: what the kubelet takes for success. All else is counted; by default one such answer would be enough.
@@ -87,17 +77,18 @@ def replica_check(check: ReplicaCheck | None, timing: GatewayTiming, shared_by: 
     asked = check or ReplicaCheck(interval=timedelta(seconds=timing.check_near_every))
     interval = asked.interval * shared_by
     again = timedelta(seconds=timing.check_again_within) * shared_by
-    soon = min(again, interval, max(asked.interval, _LONGEST_UNUSED))
+    soon = min(again, interval, max(asked.interval, timedelta(seconds=timing.check_near_unused_within)))
+    without_traffic = timedelta(seconds=timing.check_near_without_traffic_within)
     by_grpc = asked.grpc_service is not None
     exact = by_grpc and asked.failures == 1
     return HealthCheck(
-        timeout=asked.timeout + _WAY_TO_REPLICA,
+        timeout=asked.timeout + timedelta(seconds=timing.check_near_on_its_way),
         interval=interval,
         unhealthy_interval=soon,
         # Between the first failure and the one that decides.
         unhealthy_edge_interval=interval,
         # While the cluster never had a request, Envoy has this one in place of both above. Trap 5: a minute else.
-        no_traffic_interval=max(soon, min(asked.interval, _LONGEST_WITHOUT_TRAFFIC)),
+        no_traffic_interval=max(soon, min(asked.interval, without_traffic)),
         no_traffic_healthy_interval=interval,
         # Or those that began at once go on asking at once. It is added: nobody is in more of a hurry for it.
         interval_jitter_percent=_JITTER_PERCENT,
