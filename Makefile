@@ -39,7 +39,7 @@ compatibility: venv ## try other versions, cert-manager, prometheus-adapter: mak
 	  if [ -n "$(HELM)" ]; then BEAMLIT_HELM=$$($$versions helm $(HELM)); export BEAMLIT_HELM; fi; \
 	  $(BIN)/python -m tests $(or $(ARGS),$(DIFFERS))
 
-check: venv ## format, lint, types, import rules, pure tests: a minute and a half
+check: venv ## format, lint, types, import rules, pure tests: about a minute
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(MAKE) --no-print-directory --jobs=3 pure types rules
