@@ -12,7 +12,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import serve_both
-from tests.support.load import Traffic, closed_loop
+from tests.support.load import Report, Sample, Traffic, closed_loop
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,14 +33,35 @@ def sends(**headers: str) -> Callable[[int], Mapping[str, str]]:
 
 
 async def test_any_number_of_requests_may_fail_over_at_once(plane: Plane) -> None:
-    models = await serve_both(plane, Wanted(), clusters(default_retries))
-    # All of them wait at a replica when it fails, and all of them are sent again while the remote takes its time.
-    traffic = Traffic(headers=sends(on_local="delay=0.5;status=503", on_remote="delay=0.5"))
+    models = await serve_both(plane, Wanted(change=clusters(patient)), clusters(default_retries))
 
-    reports = await models.at_once(lambda model: closed_loop(model.url, clients=100, requests=100, traffic=traffic))
+    reports = await models.at_once(lambda model: _failed_over_at_once(plane, model, 100))
 
     assert reports.held.errors == {}
     assert reports.removed.errors["status 503"] >= 50
+
+
+async def _failed_over_at_once(plane: Plane, model: Model, count: int) -> Report:
+    """All wait at a replica when it fails, and all that are sent again wait at the remote backend until each is there
+    or refused.
+    """
+    name, answered = model.key.name, list[Sample]()
+    headers = sends(on_local=f"held={name};status=503", on_remote=f"held={name}")
+    traffic = Traffic(headers=headers, timeout=100, on_sample=answered.append)
+    load = asyncio.create_task(closed_loop(model.url, clients=count, requests=count, traffic=traffic))
+
+    async def are_at_replicas() -> bool:
+        return plane.backends.count_local(model) == count
+
+    async def are_sent_again() -> bool:
+        return plane.backends.remote.count(model) + len(answered) == count
+
+    await until(are_at_replicas, "all are at a replica at once")
+    for one in plane.backends.local:
+        one.release(name)
+    await until(are_sent_again, "each is at the remote backend, or refused")
+    plane.backends.remote.release(name)
+    return await load
 
 
 async def test_no_breaker_trips_with_thousands_of_requests_at_once(plane: Plane) -> None:
