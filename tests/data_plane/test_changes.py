@@ -10,13 +10,20 @@ from datetime import timedelta
 import pytest
 
 from controller.api.contract.route import ReplicaCheck
+from controller.api.timing import Timing
 from tests.support.data_plane.model import Model, Wanted
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.waiting import until
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, MAKE_BEFORE_BREAK, ROUTE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture(scope="module")
+def timing() -> Timing:
+    """However long this machine takes to let Envoy acknowledge, nothing goes out before: what waits in vain is seen."""
+    return replace(AT_ONCE, streams=replace(AT_ONCE.streams, make_before_break=600.0))
 
 
 async def updates(plane: Plane, model: Model) -> Mapping[str, int]:
