@@ -82,7 +82,7 @@ async def test_a_removed_replica_gets_nothing_though_it_is_healthy(plane: Plane)
 
 async def test_a_remote_that_says_it_is_unhealthy_gets_nothing(plane: Plane) -> None:
     model = await plane.serve(Wanted(away=100, remote_check=REMOTE_OFTEN))
-    assert (await plane.ask(model)).route == "remote"
+    await plane.all_go(model, "remote")  # its first check may have taken too long
     plane.backends.remote.report_health(503)
     try:
         assert {reply.status for reply in await plane.all_go(model, "local")} == {200}
