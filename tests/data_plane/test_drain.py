@@ -115,7 +115,7 @@ async def test_an_answer_that_a_slow_client_still_reads_is_in_flight(site: Site)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         await loop.sock_connect(client, site.address(0))
         await loop.sock_sendall(client, f"GET /?size={size} HTTP/1.1\r\nhost: model\r\n\r\n".encode())
-        await asyncio.sleep(0.3)
+        body += await loop.sock_recv(client, 65536)  # Envoy has accepted it
         gateway.process.send(signal.SIGTERM)
         slow_until = loop.time() + 1.5  # longer than it takes to find nothing in flight
         while more := await loop.sock_recv(client, 65536):
