@@ -101,12 +101,16 @@ async def test_of_a_cold_burst_only_the_excess_leaves(plane: Plane) -> None:
     Which replica gets how many of those that stay is then a matter of chance: Envoy does not count for a replica what
     still waits for a connection to it.
     """
-    bursts = [await _cold_bursts(plane) for _ in range(5)]
+    differed = [False, False]
 
-    assert [burst.held for burst in bursts] == [(CAPACITY, CAPACITY)] * 5
-    stayed, most = zip(*(burst.removed for burst in bursts), strict=True)
-    assert list(stayed) != [CAPACITY] * 5
-    assert list(most) != [CAPACITY] * 5
+    async def both_have_differed() -> bool:
+        # Not in each burst: if this machine sends slowly, some connections are there before the others are asked for.
+        burst = await _cold_bursts(plane)
+        assert burst.held == (CAPACITY, CAPACITY)
+        differed[:] = (before or one != CAPACITY for before, one in zip(differed, burst.removed, strict=True))
+        return all(differed)
+
+    await until(both_have_differed, "without, others stay, and others are there at one moment", within=60)
 
 
 async def _cold_bursts(plane: Plane) -> Variants[tuple[int, int]]:
