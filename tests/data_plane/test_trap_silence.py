@@ -19,11 +19,13 @@ from tests.support.data_plane.model import Model
 from tests.support.data_plane.mutation import Change, managers
 from tests.support.data_plane.stage import Stage
 from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.data_plane.visits import Visit
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SILENCE_SECONDS = 2.5
-Silence = Callable[[], Awaitable[object]]
+Silence = Callable[[Visit], Awaitable[None]]
+"""Tells of a visit that nothing comes on it from now on, and returns when something may."""
 
 
 def shorter_in(kind: str) -> Change:
@@ -48,37 +50,44 @@ async def test_a_stream_may_be_silent(stage: Stage) -> None:
 
 
 async def _went_on(stage: Stage, way: str, kind: str) -> Variants[list[bool]]:
-    """Tell which kinds of streams went on after the silence."""
+    """Tell which kinds of streams went on after the silence.
+
+    Those that may be silent are so before the others begin, and until a server has lost the last of these.
+    """
     http = await serve_both(stage.plane, stage.http.wanted(way), shorter_in(kind))
     rpc = await serve_both(stage.plane, stage.rpc.wanted(way), shorter_in(kind))
     ended = asyncio.Event()
 
-    async def too_long() -> None:
-        await asyncio.sleep(SILENCE_SECONDS)
+    def streams(http: Model, rpc: Model, silent: list[Visit]) -> asyncio.Task[list[bool]]:
+        async def silence(visit: Visit) -> None:
+            silent.append(visit)
+            await ended.wait()
 
-    async def streams(http: Model, rpc: Model, silence: Silence) -> list[bool]:
-        kinds = (_events, _not_even_a_head, _websocket)
-        went_on = (*(kind(stage, http, silence) for kind in kinds), _grpc_stream(stage, rpc, silence))
-        return [one is True for one in await asyncio.gather(*went_on, return_exceptions=True)]
+        async def all_kinds() -> list[bool]:
+            kinds = (_events, _not_even_a_head, _websocket)
+            went_on = (*(kind(stage, http, silence) for kind in kinds), _grpc_stream(stage, rpc, silence))
+            return [one is True for one in await asyncio.gather(*went_on, return_exceptions=True)]
 
-    async def those_that_end() -> list[bool]:
-        try:
-            return await streams(http.removed, rpc.removed, too_long)
-        finally:
-            ended.set()
+        return asyncio.create_task(all_kinds())
 
-    held, removed = await asyncio.gather(streams(http.held, rpc.held, ended.wait), those_that_end())
-    return Variants(held, removed)
+    of_held, of_removed = list[Visit](), list[Visit]()
+    held = streams(http.held, rpc.held, of_held)
+    await until(lambda: len(of_held) == 4, "those that may be silent are")
+    removed = streams(http.removed, rpc.removed, of_removed)
+    await until(lambda: len(of_removed) == 4, "those that may not be silent are")
+    await until(lambda: all(visit.over.is_set() for visit in of_removed), "they have ended for that")
+    ended.set()
+    return Variants(await held, await removed)
 
 
 async def _events(stage: Stage, model: Model, silence: Silence) -> bool:
-    script = stage.visits[probe := stage.probe()].script
-    script.put_nowait("one")
+    visit = stage.visits[probe := stage.probe()]
+    visit.script.put_nowait("one")
     async with stage.session.get(f"{model.url}v1/events", headers={"probe": probe}) as answer:
         assert await answer.content.readline() == b"data: one\n"
-        await silence()
-        script.put_nowait("two")
-        script.put_nowait(None)
+        await silence(visit)
+        visit.script.put_nowait("two")
+        visit.script.put_nowait(None)
         return await answer.content.read() == b"\ndata: two\n\n"
 
 
@@ -86,7 +95,8 @@ async def _not_even_a_head(stage: Stage, model: Model, silence: Silence) -> bool
     visit = stage.visits[probe := stage.probe()]
 
     async def answer_at_last() -> None:
-        await silence()
+        await visit.begun.wait()
+        await silence(visit)
         visit.script.put_nowait("text")
 
     answering = asyncio.create_task(answer_at_last())
@@ -98,18 +108,19 @@ async def _not_even_a_head(stage: Stage, model: Model, silence: Silence) -> bool
 
 
 async def _websocket(stage: Stage, model: Model, silence: Silence) -> bool:
-    async with stage.session.ws_connect(f"{model.url}v1/socket", headers={"probe": stage.probe()}) as socket:
-        await silence()
+    visit = stage.visits[probe := stage.probe()]
+    async with stage.session.ws_connect(f"{model.url}v1/socket", headers={"probe": probe}) as socket:
+        await silence(visit)
         await socket.send_str("hello")
         return bool((await socket.receive()).data == "echo hello")
 
 
 async def _grpc_stream(stage: Stage, model: Model, silence: Silence) -> bool:
-    script = stage.visits[probe := stage.probe()].script
+    visit = stage.visits[probe := stage.probe()]
     async with stage.channel(model) as channel:
         call = channel.unary_stream("/any.Service/Lines")(b"", metadata=(("probe", probe),))
-        script.put_nowait("one")
+        visit.script.put_nowait("one")
         assert await call.read() == b"one"
-        await silence()
-        script.put_nowait("two")
+        await silence(visit)
+        visit.script.put_nowait("two")
         return bool(await call.read() == b"two")
