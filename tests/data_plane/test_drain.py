@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,14 @@ async def site(backends: Backends, tmp_path: Path) -> AsyncIterator[Site]:
 
 async def test_it_says_that_it_goes_and_serves_who_has_not_noticed(site: Site) -> None:
     """A readiness probe fails at once; a new connection is served until the delay is over, and refused then."""
-    gateway = await site.add("--drain-delay-seconds", 5, "--drain-seconds", 90)
-    waiting = asyncio.create_task(asked(site.address(0), "/held"))
+    # The delay of one is not over however long this machine takes, that of the other soon is.
+    serving = await site.add("--drain-delay-seconds", 600, "--drain-seconds", 900)
+    gateway = await site.add("--drain-delay-seconds", 1, "--drain-seconds", 90)
+    waiting = asyncio.create_task(asked(site.address(1), "/held"))
     await site.replica.holds(1)
-    gateway.process.send(signal.SIGTERM)
-    await until(lambda: says(gateway, (503, "draining")), "it is not ready", within=30)
+    for one in (serving, gateway):
+        one.process.send(signal.SIGTERM)
+        await until(partial(says, one, (503, "draining")), "it is not ready", within=30)
 
     served: list[Answer] = []
 
@@ -50,7 +54,7 @@ async def test_it_says_that_it_goes_and_serves_who_has_not_noticed(site: Site) -
 
     await until(asks_for_another_connection, "its answers ask for another connection", within=30)
     assert {answer.status for answer in served} == {200}
-    await until(lambda: is_refused(site.address(0)), "new connections are refused", within=30)
+    await until(lambda: is_refused(site.address(1)), "new connections are refused", within=30)
     assert await gateway.readiness() == (503, "draining")
     site.replica.released.set()
 
