@@ -50,9 +50,12 @@ class Backend:
         """How many requests it got since its start, health checks aside: all, or those of one model."""
         return int(self._ask(f"count{self._of(model)}"))
 
-    def spans(self, model: Model | None = None) -> list[tuple[float, float]]:
-        """When each request since this was asked last began and ended, on the host's clock: all, or of one model."""
-        return [(begin, end) for begin, end in json.loads(self._ask(f"spans{self._of(model)}"))]
+    def spans(self, model: Model | None = None) -> list[tuple[float, float, bool]]:
+        """When each request since this was asked last began and ended, on the host's clock, and whether by an answer.
+
+        All, or those of one model.
+        """
+        return [(begin, end, answered) for begin, end, answered in json.loads(self._ask(f"spans{self._of(model)}"))]
 
     def seen(self, probe: str) -> list[dict[str, Any]]:
         """The requests that it got with this `probe` header."""

@@ -19,10 +19,12 @@ _NUMBERS = itertools.count(1)
 
 
 class Flight:
-    """What some servers have in flight from now on, of all models or of one."""
+    """What some servers have in flight from now on, of all models or of one; or only what they answer: who gives
+    up on the others may have done so long before the server hears of it.
+    """
 
-    def __init__(self, backends: Sequence[Backend], model: Model | None = None) -> None:
-        self._backends, self._model = backends, model
+    def __init__(self, backends: Sequence[Backend], model: Model | None = None, *, answered: bool = False) -> None:
+        self._backends, self._model, self._answered = backends, model, answered
         self._begin()
 
     def after(self, answers: int) -> Callable[[Sample], None]:
@@ -51,7 +53,11 @@ class Flight:
     def _spans(self) -> list[list[Span]]:
         """Take what each had of what has ended, cut at the beginning."""
         for one, ended in zip(self._backends, self._ended, strict=True):
-            ended += [(max(begin, self._from), end) for begin, end in one.spans(self._model) if end >= self._from]
+            ended += [
+                (max(begin, self._from), end)
+                for begin, end, answered in one.spans(self._model)
+                if end >= self._from and (answered or not self._answered)
+            ]
         return self._ended
 
 

@@ -15,9 +15,9 @@ can fail on one side and succeed on the other. A behaviour is any of, joined wit
 
 What came with a header `probe: ID` is kept: `GET /-/seen/ID` lists it. `GET /-/count` says how many requests came in
 all, `GET /-/received` how many bytes, `GET /-/spans` when each of those since it was asked last began and ended (clock
-of the host); `GET /-/count/HOST` and `GET /-/spans/HOST` only of those with this Host. `PUT /-/health` with a status
-code in the body sets what `/healthz` answers, 0 that it never does; `PUT /-/behaviour` how requests are treated that
-choose nothing.
+of the host), and whether by an answer; `GET /-/count/HOST` and `GET /-/spans/HOST` only of those with this Host. `PUT
+/-/health` with a status code in the body sets what `/healthz` answers, 0 that it never does; `PUT /-/behaviour` how
+requests are treated that choose nothing.
 
 With a ledger (see `ledger`) behind name, host and port it notes there each request with a header `number: N` as it
 comes. With the file of a certificate and its key behind that it speaks TLS; with one of authorities behind that, only
@@ -52,7 +52,7 @@ class Server:
         self.received = 0
         self.ledger = ledger
         self.held: dict[str, list[Callable[[], None]]] = defaultdict(list)
-        self.spans: deque[tuple[str, float, float]] = deque(maxlen=100_000)
+        self.spans: deque[tuple[str, float, float, bool]] = deque(maxlen=100_000)
         self.seen: dict[str, list[dict[str, object]]] = defaultdict(list)
 
 
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._done()
+        self._done(answered=False)
 
     def data_received(self, data: bytes) -> None:
         if self._upgraded:
@@ -129,9 +129,9 @@ class Connection(asyncio.Protocol):
         self._began = host, time.monotonic()
         self._server.count[host] += 1
 
-    def _done(self) -> None:
+    def _done(self, *, answered: bool) -> None:
         if self._began is not None:
-            self._server.spans.append((*self._began, time.monotonic()))
+            self._server.spans.append((*self._began, time.monotonic(), answered))
             self._began = None
 
     def _control(self, path: str, request: Request) -> None:
@@ -156,10 +156,10 @@ class Connection(asyncio.Protocol):
         else:
             self._answer(200, json.dumps(self._server.seen.get(path.rpartition("/")[2], [])).encode())
 
-    def _taken_spans(self, host: str) -> list[tuple[float, float]]:
+    def _taken_spans(self, host: str) -> list[tuple[float, float, bool]]:
         """Take out the spans of this host, or all if it is empty."""
         server = self._server
-        taken = [(begin, end) for of, begin, end in server.spans if host in ("", of)]
+        taken = [(begin, end, answered) for of, begin, end, answered in server.spans if host in ("", of)]
         kept = [span for span in server.spans if host not in ("", span[0])]
         server.spans.clear()
         server.spans.extend(kept)
@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
     def _answer(self, status: int, body: bytes, header: str = "") -> None:
         more = f"{header}\r\n" if header else ""
         head = f"HTTP/1.1 {status} .\r\nx-served-by: {self._server.name}\r\ncontent-length: {len(body)}\r\n{more}\r\n"
-        self._done()  # before anybody can know of the answer and send the next request
+        self._done(answered=True)  # before anybody can know of the answer and send the next request
         self._transport.write(head.encode("latin-1") + body)
 
     def _reset(self) -> None:
