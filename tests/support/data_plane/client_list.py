@@ -17,6 +17,10 @@ from tests.support.load.answer import AnswerError
 from tests.support.load.connection import Connection
 
 _PROBED_EVERY_SECONDS = 0.3
+NOTHING_CAME = frozenset({"closed", "ConnectionResetError", "BrokenPipeError"})
+"""The errors of requests of which a gateway that ends may know nothing: it had no turn to accept their connection
+before it stopped to listen, or closed one without a request as that was sent.
+"""
 
 
 @dataclass
@@ -26,6 +30,8 @@ class Outcome:
     answered: Counter[str] = field(default_factory=Counter)
     """By the host that answered."""
     failed: list[str] = field(default_factory=list)
+    unanswered: list[str] = field(default_factory=list)
+    """Those of the failed for which nothing came."""
 
 
 class ClientList:
@@ -61,7 +67,10 @@ class ClientList:
                     if answer.status != 200:
                         raise AnswerError(f"status {answer.status}")
                 except (AnswerError, OSError) as error:
-                    self.outcome.failed.append(f"{host} {target}: {error or type(error).__name__}")
+                    words = f"{host} {target}: {error or type(error).__name__}"
+                    self.outcome.failed.append(words)
+                    if str(error) in NOTHING_CAME:
+                        self.outcome.unanswered.append(words)
                     if connection is not None:
                         connection.close()
                     connection = None
@@ -76,9 +85,9 @@ class ClientList:
 
     async def _connected(self) -> tuple[Connection, str]:
         loop = asyncio.get_running_loop()
-        for _ in range(2 * len(self._gateways)):
-            self._next += 1
-            host, port = self._ready[self._next % len(self._ready)]
+        self._next += 1
+        first = self._next % len(self._ready)
+        for host, port in (*self._ready[first:], *self._ready[:first]):
             try:
                 _, connection = await loop.create_connection(Connection, host, port)
             except ConnectionRefusedError:

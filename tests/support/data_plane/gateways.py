@@ -20,9 +20,6 @@ from tests.support.network import Network
 
 Entered = TypeVar("Entered")
 
-DRAIN = ("--drain-delay-seconds", 2, "--drain-seconds", 60)
-"""The delay is longer than it takes clients to hear of it, also when the machine has a pause."""
-
 
 class Site:
     """Gateways with addresses of their own, before one replica in this process."""
@@ -60,7 +57,7 @@ class Site:
     def join(self, plane: int, *options: object, start: Start = Forked) -> Gateway:
         """Start one more gateway on one of the control planes."""
         name = f"gateway-{len(self.gateways)}"
-        gateway = Gateway(name, self._planes[plane].xds, TOKEN, self._folder, *(options or DRAIN), start=start)
+        gateway = Gateway(name, self._planes[plane].xds, TOKEN, self._folder, *options, start=start)
         self.gateways.append(gateway)
         return gateway
 
