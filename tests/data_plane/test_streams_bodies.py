@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -20,6 +22,7 @@ from tests.support.data_plane.model import Model
 from tests.support.data_plane.mutation import limits, managers
 from tests.support.data_plane.stage import SENT_ONCE, WAYS, Stage, address_of
 from tests.support.data_plane.trap import Variants, serve_both
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,42 +59,59 @@ async def test_a_connection_that_is_to_be_closed_stays_until_its_answer_is_read(
     """By `delayed_close_timeout`, on every way at the same time."""
 
     async def stays(way: str) -> Variants[bool]:
-        wanted = replace(stage.http.wanted(way), change=limits(four_mib))
+        wanted = replace(stage.http.wanted(way), change=limits(sixteen_mib))
         models = await serve_both(stage.plane, wanted, managers(default_close))
-        return await models.at_once(lambda model: _read_with_pauses(stage, model))
+        async with _paused(stage, models.held) as rest_of_held, _paused(stage, models.removed) as rest_of_removed:
+            await until(lambda: _is_cut_off(stage, models.removed), "one is closed before its answer is read")
+            return Variants(await rest_of_held(), await rest_of_removed())
 
     stayed = await asyncio.gather(*map(stays, SENT_ONCE))
 
     assert dict(zip(SENT_ONCE, stayed, strict=True)) == dict.fromkeys(SENT_ONCE, Variants(held=True, removed=False))
 
 
-def four_mib(resource: Listener | Cluster) -> None:
+def sixteen_mib(resource: Listener | Cluster) -> None:
     """Have Envoy hold as much of an answer as shows what becomes of it."""
-    resource.per_connection_buffer_limit_bytes.value = 4 * MIB
+    resource.per_connection_buffer_limit_bytes.value = 16 * MIB
 
 
-async def _read_with_pauses(stage: Stage, model: Model) -> bool:
-    """Tell whether the whole answer comes to a client that has the connection closed, and is in no hurry.
+@contextlib.asynccontextmanager
+async def _paused(stage: Stage, model: Model) -> AsyncIterator[Callable[[], Awaitable[bool]]]:
+    """Ask for an answer, and read of it until Envoy has all of the rest, and the system has not.
 
-    Clients of HTTP/1.0 and many proxies have it closed. This one pauses, also when Envoy has all of the answer.
+    What comes of this reads the rest and tells whether all of it came. Clients of HTTP/1.0 and many proxies have the
+    connection closed as this one does.
     """
-    # At a pause with five or three MiB to go, Envoy has all of them and the system not: Envoy's own buffers take four,
-    # the system's about one. By default the end comes a second after that.
-    size, between_pauses, pause, probe = 9 * MIB, 2 * MIB, 2.0, stage.probe()
+    # Envoy's own buffers take sixteen MiB, the system's four at the most (net.ipv4.tcp_wmem). By default the end comes
+    # a second after Envoy has all.
+    size, rest, probe = 16 * MIB, 12 * MIB, stage.probe()
     host, _, port = address_of(model).partition(":")
     loop, received = asyncio.get_running_loop(), 0
 
     with socket.socket() as client:
+
+        async def read(most: float = math.inf) -> None:
+            nonlocal received
+            with contextlib.suppress(ConnectionResetError):
+                while received < most and (data := await loop.sock_recv(client, 1 << 16)):
+                    received += len(data)
+
+        async def is_all_there() -> bool:
+            return await stage.plane.envoy.stat(f"http.{model.key}.downstream_rq_active") == 0
+
+        async def read_on() -> bool:
+            await read()
+            return received > size  # the body, and what frames it
+
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         client.setblocking(False)
         await loop.sock_connect(client, (host, int(port)))
         head = f"GET /v1/download?size={size} HTTP/1.1\r\nhost: x\r\nprobe: {probe}\r\nconnection: close\r\n\r\n"
         await loop.sock_sendall(client, head.encode())
-        with contextlib.suppress(ConnectionResetError):
-            while data := await loop.sock_recv(client, 1 << 16):
-                before, received = received, received + len(data)
-                if before // between_pauses < received // between_pauses:
-                    await asyncio.sleep(pause)
+        await read(size - rest)
+        await until(is_all_there, "Envoy has all of the answer")
+        yield read_on
 
-    # The body, and what frames it.
-    return received > size
+
+async def _is_cut_off(stage: Stage, model: Model) -> bool:
+    return await stage.plane.envoy.stat(f"http.{model.key}.downstream_cx_active") == 0
