@@ -38,6 +38,12 @@ _BELOW_MODELS, _MOST_MODELS = 9000, 1000
 
 # The product's own times; but a model that a test withdraws is gone at once.
 AT_ONCE = replace(REAL, gateway=replace(REAL.gateway, vacated=0.0))
+PATIENT = replace(
+    AT_ONCE, gateway=replace(AT_ONCE.gateway, connect_near=60.0, connect_far=60.0, unused_near=600.0, unused_far=600.0)
+)
+"""For tests that count who is at which side, whatever pauses the machine has: who cannot connect in time goes to the
+other side, and of those that wait for a connection Envoy does not count how many are for which replica.
+"""
 
 
 class Plane:
