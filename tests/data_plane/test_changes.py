@@ -8,10 +8,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
 from controller.api.contract.route import ReplicaCheck
 from controller.api.timing import Timing
 from tests.support.data_plane.model import Model, Wanted
+from tests.support.data_plane.mutation import clusters
 from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.waiting import until
@@ -88,10 +90,18 @@ async def test_equal_content_is_not_sent_again(plane: Plane) -> None:
     assert plane.publish(model, replace(wanted)) == frozenset()
 
 
+def awaited_for_long(cluster: Cluster) -> None:
+    """Let Envoy wait for endpoints as long as the server would: by default it goes on without them in 15 seconds."""
+    if cluster.HasField("eds_cluster_config"):
+        cluster.eds_cluster_config.eds_config.initial_fetch_timeout.FromSeconds(600)
+
+
 async def test_nothing_waits_for_what_envoy_acknowledges_later(plane: Plane) -> None:
     """Envoy acknowledges a cluster once it is warm, so that nothing it needs for that may wait for the cluster."""
     before = len(plane.overdue)
-    for wanted in (Wanted(away=50), Wanted(remote=False), Wanted(away=100, replicas=())):
+    for_long = Wanted(change=clusters(awaited_for_long))
+    for different in ({"away": 50}, {"remote": False}, {"away": 100, "replicas": ()}):
+        wanted = replace(for_long, **different)
         model = await plane.serve(wanted)
         await plane.change(model, replace(wanted, check=ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))))
         await plane.change(model, replace(wanted, remote=not wanted.remote, away=0))
