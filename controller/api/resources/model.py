@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from controller.api.kubernetes.objects import ObjectMeta
 from controller.api.resources.backend import RemoteBackend
@@ -14,7 +14,7 @@ from controller.api.resources.entrance import JwtSpec, TlsSpec
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.rate_limit import RateLimitSpec
 from controller.api.resources.references import PolicyReference, PortReference, Reference
-from controller.api.schema.cel import Rule
+from controller.api.schema.cel import CelRules, Rule
 from controller.api.schema.errors import FieldFaultError
 from controller.api.schema.scalars import (
     Duration,
@@ -87,6 +87,19 @@ class ServerlessConfig(ApiValue):
     """How long the last replica is kept."""
 
 
+def _check_tolerance(tolerance: float) -> float:
+    if tolerance >= 1:
+        raise ValueError("must be below 1")
+    return tolerance
+
+
+# Nothing is below the target by all of it, so no request would return. A bound of the schema that is no whole number
+# is told as one by the API server.
+Tolerance = Annotated[
+    Number, Field(ge=0, le=1), AfterValidator(_check_tolerance), CelRules(Rule("self < 1.0", "must be below 1"))
+]
+
+
 class Behavior(ApiValue):
     """How much is offloaded, and when traffic leaves and returns."""
 
@@ -104,8 +117,7 @@ class Behavior(ApiValue):
     """How long the demand that would come back must be below the target before requests return."""
     recover_after: Duration = timedelta(seconds=5)
     """How long replicas that are ready again take to get all of their traffic back, in steps."""
-    # At the whole target nothing is below it, and no request would return.
-    tolerance: Annotated[Number, Field(ge=0, le=0.99)] = 0.1
+    tolerance: Tolerance = 0.1
     """How far below its target a metric must be to count as clear, as a fraction of the target."""
     max_step: Annotated[Percent, Field(ge=1)] | None = None
     """The largest change of the share in one second, in percent, when mode is Proportional. Default: no limit."""

@@ -195,7 +195,7 @@ def test_a_rule_of_a_rate_limit(rule, fault):
         ({"recoverAfter": "99999999999999999h"}, "recoverAfter: must be at most a year (8760h)"),
         ({"recoverAfter": "9000h"}, "recoverAfter: must be at most a year (8760h)"),
         ({"stepInterval": "50ms"}, "stepInterval: must be at least 100ms, is 50ms"),
-        ({"tolerance": 1}, "tolerance: must be at most 0.99, is 1"),
+        ({"tolerance": 1}, "tolerance: must be below 1"),
         ({"tolerance": "some"}, "tolerance: must be a number, is a string"),
         ({"maxStep": 0}, "maxStep: must be at least 1, is 0"),
         ({"maxStep": 200}, "maxStep: must be at most 100, is 200"),
