@@ -81,11 +81,15 @@ class Program:
             return await client.get(f"http://{self.probe}{path}")
 
     async def metric(self, name: str, **labels: str) -> float:
-        """The sum of one metric over all labels, or over those that match these patterns."""
+        """The sum of one metric over all labels, or over those that match these patterns; 0 if there is no series."""
+        return sum(await self.values(name, **labels))
+
+    async def values(self, name: str, **labels: str) -> list[float]:
+        """What each series of one metric says, or each whose labels match these patterns."""
         text = (await self.look("/metrics")).text
         found = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
         wanted = [re.compile(f'(^|,){label}="{pattern}"') for label, pattern in labels.items()]
-        return sum(float(value) for said, value in found if all(one.search(said) for one in wanted))
+        return [float(value) for said, value in found if all(one.search(said) for one in wanted)]
 
     async def leads(self) -> bool:
         """Whether it is the controller that decides; one that does not answer is not."""
