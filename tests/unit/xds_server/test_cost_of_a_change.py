@@ -15,6 +15,8 @@ from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest
 
+pytestmark = pytest.mark.long  # each counts the steps of hundreds of models
+
 FEW, MANY = 10, 400
 REPLICAS = ready("10.0.0.1", "10.0.0.2")
 
