@@ -21,8 +21,9 @@ from controller.api.contract.route import Split
 from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION
 from controller.api.resources.metrics import MetricByName, MetricSpec
 from controller.api.resources.model import ModelDeployment
+from controller.api.schema.scalars import LONGEST_WINDOW
 from controller.api.schema.values import parse
-from controller.api.timing import ReportTiming
+from controller.api.timing import REAL
 from controller.decision import (
     Decision,
     Facts,
@@ -45,9 +46,8 @@ Law = Literal["Threshold", "Proportional"]
 
 _MOST_WAKES = 1000
 """Between two lines, of which each may be a step: more are left out."""
-COUNTED = timedelta(seconds=ReportTiming().window)
+COUNTED = timedelta(seconds=REAL.reports.window)
 """Over how long the product counts requests."""
-_LONGEST_WINDOW = timedelta(days=1)
 _ALL_LOCAL = Split.away(0)
 _REMOTE = RemoteFacts("remote", RemoteHealth(healthy=True))
 
@@ -159,7 +159,7 @@ class _Past:
 
     def _stayed(self, line: Line, window: timedelta) -> float:
         """Say which share was local in a window, on average; what had no room was not there either."""
-        while len(self._stays) > 1 and self._stays[1][0] <= line.at - _LONGEST_WINDOW:
+        while len(self._stays) > 1 and self._stays[1][0] <= line.at - LONGEST_WINDOW:
             self._stays.popleft()
         stays, since = self._stays[-1][1] if self._stays else 1.0, line.at - window
         if window and self._stays:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import BaseModel
 
 from controller.api.schema.errors import FieldError, InvalidObjectError, type_name
+from controller.api.schema.scalars import LONGEST_WINDOW
 from controller.api.schema.values import parse
 from controller.decision.facts import Cause
 from controller.signals.poller import SourceError
@@ -28,7 +29,6 @@ _AT_A_TIME = 100
 seconds.
 """
 _MOST_WORDS = 200
-_LONGEST_WINDOW = timedelta(days=1)
 _FIRST_YEAR = 1970
 _DOES_NOT_ANSWER = 503
 
@@ -173,6 +173,6 @@ _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0
 def window_of(written: str | int) -> timedelta:
     """Read over how long something was measured: seconds, or a duration such as `1m0.5s`; a day at most."""
     if isinstance(written, int):
-        return timedelta(seconds=min(written, _LONGEST_WINDOW.total_seconds()))
+        return timedelta(seconds=min(written, LONGEST_WINDOW.total_seconds()))
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(written))
-    return timedelta(seconds=min(seconds, _LONGEST_WINDOW.total_seconds()))
+    return timedelta(seconds=min(seconds, LONGEST_WINDOW.total_seconds()))

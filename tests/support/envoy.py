@@ -127,14 +127,6 @@ class Envoy:
             if one["name"] == cluster
         }
 
-    async def has(self, cluster: str) -> bool:
-        """Tell whether its workers have a cluster. One that is new is acknowledged at once, and they get it when it has
-        endpoints and each was checked once (cluster warming,
-        https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/cluster_manager).
-        """
-        clusters = (await self._get("/clusters", format="json", filter=f"^{cluster}$")).json()
-        return any(one["name"] == cluster for one in clusters.get("cluster_statuses", ()))
-
     async def has_begun(self) -> bool:
         """Tell whether it accepts connections: its first configuration is whole, routes and secrets included.
 

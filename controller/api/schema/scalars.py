@@ -70,8 +70,8 @@ _DURATION = re.compile(
 )
 # Longer is a slip of the keyboard, and sums of it with a date would leave the calendar.
 _LONGEST = timedelta(days=365)
-# An average over longer tells of no demand in time.
-_LONGEST_WINDOW = timedelta(days=1)
+LONGEST_WINDOW = timedelta(days=1)
+"""What a metric is an average over, at most: one over longer tells of no demand in time."""
 # Envoy and the controller do something once per interval.
 _SHORTEST_INTERVAL = timedelta(milliseconds=100)
 
@@ -105,7 +105,7 @@ def _check_interval(interval: timedelta) -> timedelta:
 
 
 def _check_window(window: timedelta) -> timedelta:
-    if window > _LONGEST_WINDOW:
+    if window > LONGEST_WINDOW:
         raise ValueError("must be at most a day (24h)")
     return window
 

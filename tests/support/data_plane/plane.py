@@ -156,15 +156,14 @@ class Plane:
         return model
 
     async def change(self, model: Model, wanted: Wanted, *, ready: bool = True) -> Model:
-        """Publish a model anew; `ready` waits until Envoy has it, and its workers know of its replicas.
+        """Publish a model anew; `ready` waits until every Envoy has it and listens for it.
 
-        Before that, what shall go to a new model's replicas goes elsewhere.
+        Envoy acknowledges a cluster once each of its replicas was checked, and is given the listener after that.
         """
         self.publish(model, wanted)
         if ready:
             await until(lambda: self._acknowledged(model), f"Envoy acknowledges {model.key}: {self.refused()}")
             await until(lambda: self._listening(model), f"Envoy listens for {model.key}")
-            await until(lambda: self._has_replicas(model), f"the replicas of {model.key} were checked")
         return replace(model, wanted=wanted)
 
     def publish(self, model: Model, wanted: Wanted) -> frozenset[ResourceKey]:
@@ -316,9 +315,6 @@ class Plane:
     async def _acknowledged(self, model: Model) -> bool:
         holdings = self._server.holds(self._assembly.versions(model.key))
         return len(holdings) >= len(self.envoys) and all(holding.complete for holding in holdings)
-
-    async def _has_replicas(self, model: Model) -> bool:
-        return all([await envoy.has(model.local_cluster) for envoy in self.envoys])
 
     async def _listening(self, model: Model) -> bool:
         host, _, port = model.url.removeprefix("http://").strip("/").partition(":")
