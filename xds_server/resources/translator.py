@@ -79,15 +79,32 @@ class _RemoteSide(NamedTuple):
     required: frozenset[ResourceKey]
 
 
+_FrontParts = tuple[tuple[Leg, ...], Shares, LocalLimits, frozenset[ResourceKey]]
+"""What a front's route configuration is made of, beside its entrance; and what it requires."""
+
+
+@dataclass(slots=True)
+class _FrontRoute:
+    """The front's route configuration of an entrance as it was built last.
+
+    One is enough: what changes without it, the replicas, leaves it as it is, and the snapshot has it anyway.
+    """
+
+    entrance: Entrance
+    parts: _FrontParts | None = None
+    resource: Resource | None = None
+
+
 class Translator:
     """Translates routes for the Envoys of one scope, and remembers the parts that seldom change.
 
     A change of the shares or of the replicas, the most frequent ones, leaves most parts of a route as they are. So each
     kind of part is remembered by the values that it is made of: the front listener, the replicas' cluster, the front's
-    route configuration, what belongs to a remote backend, the failover, and the backends themselves, which routes
-    share. All of them are about 20 kB for a route with a remote backend. Each kind has 4,096 entries at most;
-    the one that was used least recently goes for a new one, and all of them go with the translator. With more routes
-    than that, a change may cost what a new route costs, and nothing else.
+    route configuration, what belongs to a remote backend, the failover, and the backends themselves and their names,
+    which routes share. All of them are about 25 kB for a route with a remote backend, beside its last route
+    configuration, which the snapshot has, too. Each kind has 4,096 entries at most; the one that was used least
+    recently goes for a new one, and all of them go with the translator. With more routes than that, a change may cost
+    what a new route costs, and nothing else.
     """
 
     def __init__(self, settings: EnvoySettings) -> None:
@@ -109,6 +126,7 @@ class Translator:
         is_logged = settings.access_log is not AccessLog.OFF
         self._routing = Routing(settings.installation, says_whose=is_logged and self._shared is not None)
         remembered = lru_cache(_REMEMBERED)
+        self._backend_name = remembered(backend_name)
         self._local_cluster = remembered(self._clusters.local)
         self._front_listener = remembered(self._listeners.front)
         self._remote_side = remembered(self._build_remote_side)
@@ -117,7 +135,7 @@ class Translator:
         self._leg = remembered(self._build_leg)
         self._failover = remembered(self._build_failover)
         self._template = remembered(self._write_template)
-        self._front_route = remembered(self._write_front_route)
+        self._front_route = remembered(_FrontRoute)
 
     def resources(
         self,
@@ -133,19 +151,11 @@ class Translator:
         route keeps to its replicas: nothing stands behind them. What is secret about a remote is named and not brought:
         see `secret_resources` and `entrance_secrets`.
         """
-        legs = tuple([Leg(remote, backend_name(key, remote)) for remote in route.remotes])
+        legs = tuple([Leg(remote, self._backend_name(key, remote)) for remote in route.remotes])
         limits = _limits(route, replicas, self._envoys if envoys is None else envoys)
         shares, cluster, check = route.shares, names.local_cluster(key), route.local.health_check
         leaving = tuple([one.name for one in shares.remotes if one.percent])
         side = self._remote_side(key, legs, leaving, limits.requests is not None, bool(shares.local))
-
-        def front(port: int) -> bytes:
-            entrance = Entrance(key, port, route.rate_limits)
-            # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
-            if shares.local and len(leaving) == 1:
-                return self._template(entrance, legs, leaving[0], limits).filled(shares.local)
-            return self._front_route(entrance, legs, shares, limits)
-
         doors = tuple(
             [Door(key, port, route.tls, route.jwt) for port in (route.port, ways_in.left) if port is not None]
         )
@@ -156,7 +166,7 @@ class Translator:
             *side.resources,
             *map(self._front_listener, doors),
             *[
-                Resource.of(ROUTE, names.entrance_routes(key, one.port), front(one.port), side.required)
+                self._front(Entrance(key, one.port, route.rate_limits), (legs, shares, limits, side.required))
                 for one in doors
             ],
             *self._shared_entrance(doors[0], route.hosts, has_name=ways_in.has_name),
@@ -234,6 +244,29 @@ class Translator:
         return Template.of(
             lambda local: self._write_front_route(entrance, legs, Shares.of({remote: 100 - local}), limits)
         )
+
+    def _front(self, entrance: Entrance, parts: _FrontParts) -> Resource:
+        """Return the front's route configuration, as it was the last time if it is made of the same."""
+        last = self._front_route(entrance)
+        if last.resource is None or last.parts != parts:
+            last.parts, last.resource = parts, self._build_front(entrance, *parts)
+        return last.resource
+
+    def _build_front(
+        self,
+        entrance: Entrance,
+        legs: tuple[Leg, ...],
+        shares: Shares,
+        limits: LocalLimits,
+        required: frozenset[ResourceKey],
+    ) -> Resource:
+        leaving = [one.name for one in shares.remotes if one.percent]
+        # All that a new split changes of a route configuration is a number, if one remote backend gets what leaves.
+        if shares.local and len(leaving) == 1:
+            body = self._template(entrance, legs, leaving[0], limits).filled(shares.local)
+        else:
+            body = self._write_front_route(entrance, legs, shares, limits)
+        return Resource.of(ROUTE, names.entrance_routes(entrance.key, entrance.port), body, required)
 
     def _write_front_route(
         self, entrance: Entrance, legs: tuple[Leg, ...], shares: Shares, limits: LocalLimits

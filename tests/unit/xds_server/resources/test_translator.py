@@ -87,6 +87,15 @@ def test_replicas_that_come_and_go_touch_eds_only():
     }
 
 
+@pytest.mark.parametrize("away", [0, 30, 100])
+def test_what_replicas_that_come_and_go_leave_alone_is_not_built_again(away):
+    translator = Translator(EnvoySettings())
+    first, second = (
+        by_key(translator.resources(A, a_route(a_remote(), away=away), replicas)) for replicas in (TWO, TWO[:1])
+    )
+    assert {SHORT[key.type_url] for key, one in second.items() if one is not first[key]} == {"EDS"}
+
+
 def test_a_replica_that_is_not_ready_is_as_one_that_is_not_there():
     unready = (*TWO, Replica("10.0.0.3", 8080, False))
     assert touched(resources(a_route(a_remote())), resources(a_route(a_remote()), unready)) == set()
