@@ -1,5 +1,7 @@
 """Forks `beamlit` and the model servers of the tests, for `forked`, from a process that has made their imports.
 
+What these are, and how they are made ready, is in `forked_programs`.
+
 A request is one datagram: program, arguments, environment and context, with three descriptors: its standard output, its
 standard error and the socket on which the new process says who it is, and the server how it ended. The server ends when
 nobody can ask it any more, and what it forked ends with it.
@@ -14,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import gc
 import importlib
 import os
 import pickle
@@ -23,63 +24,11 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
-
-from controller.api.contract.route import ReplicaCheck
-from controller.cli.main import main
-from controller.install import crd
-from tests.support.data_plane import model_server
-from tests.support.forked import MODEL_SERVER
-from tests.support.routes import A, a_remote, a_route_with, over_tls, ready, with_key, with_token
-from xds_server.resources.access_log import AccessLog
-from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.stream.server import reflection
 
 _LONGEST_REQUEST = 1 << 20
 _DIE_WITH_PARENT = 1  # prctl(2), PR_SET_PDEATHSIG
-_IMPORTED = (
-    "controller.programs.check",
-    "controller.programs.controller",
-    "controller.programs.gateway",
-    "controller.programs.restore",
-    "controller.programs.run",
-    "controller.programs.status",
-    "controller.programs.xds_server",
-    # Those that are imported at use by what these import.
-    "anyio._backends._asyncio",
-    "kubernetes.aio.client.rest",
-    "kubernetes.aio.config",
-)
-
-
-def _import_everything() -> None:
-    """Import what the commands import when they run, and work out what each of them would.
-
-    Nothing of it may start a thread: fork(2) copies none.
-    """
-    for module in _IMPORTED:
-        importlib.import_module(module)
-    reflection.described()
-    crd.definitions()
-    _translate_a_route()
-    threads = list(Path("/proc/self/task").iterdir())
-    assert len(threads) == 1, threads
-    # What is there stays: no later collection looks at it, and its pages are shared.
-    gc.collect()
-    gc.freeze()
-
-
-def _translate_a_route() -> None:
-    """Have the generated classes of Envoy's API made ready, as each is when it is used first: a third of a start."""
-    remotes = (
-        a_remote("one.example", name="remote", tls=over_tls(ca="ca", certificate="own"), auth=with_token()),
-        a_remote("two.example", name="remote-two", auth=with_key()),
-    )
-    check = ReplicaCheck(path="/health")
-    settings = EnvoySettings(access_log=AccessLog.ALL, shared_port=80, installation="warm")
-    for shares in ({"remote": 50}, {"remote": 30, "remote-two": 30}, {}):
-        route = a_route_with(*remotes, shares=shares, health_check=check, max_requests_per_replica=8)
-        Translator(settings).resources(A, route, ready("10.0.0.1"))
+_PROGRAMS = "tests.support.forked_programs"
+"""The module that imports them: once somebody asks for one, since most runs of a single file never do."""
 
 
 def _serve(requests: socket.socket) -> bytes:
@@ -155,17 +104,14 @@ def _run(request: bytes) -> None:
     os.environ.update(environment)
     time.tzset()
     sys.argv = [program, *arguments]
-    if program == MODEL_SERVER:
-        model_server.main(*arguments)
-    else:
-        main.main(arguments, program, obj=context)
+    importlib.import_module(_PROGRAMS).run(program, arguments, context)
 
 
 def _share(requests: socket.socket) -> bytes:
     """Fork a server for each process that asks for one, once the first does."""
     if not requests.recv(1, socket.MSG_PEEK):
         return b""
-    _import_everything()
+    importlib.import_module(_PROGRAMS).make_ready()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody asks how a server ended.
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, _LONGEST_REQUEST, 1)
@@ -185,7 +131,7 @@ if __name__ == "__main__":
     if _task == "share":
         asked = _share(_socket)
     else:
-        _import_everything()
+        importlib.import_module(_PROGRAMS).make_ready()
         asked = _serve(_socket)
     if asked:
         _run(asked)
