@@ -16,7 +16,7 @@ from controller.store.manifest.nodes import ManifestError
 
 BYTE_ORDER_MARK = "\ufeff"
 
-_MOST_DOCUMENTS = 100_000  # Of one text: each costs a parser. A file of 8 MiB has 80 bytes for each.
+DOCUMENTS = 100_000  # Of one text: each costs a parser. A file of 8 MiB has 80 bytes for each.
 _MARKER = re.compile(r"(?:\A|(?<=[\r\n]))\ufeff*(?P<word>---|\.\.\.)(?=[ \t\r\n]|\Z)")
 # Lines that are empty, comments, directives or `---`: what may stand before the content of a document.
 _PROLOGUE = re.compile(
@@ -45,15 +45,15 @@ class Value(NamedTuple):
     above: int
 
 
-def frames(text: str) -> Iterator[Frame]:
-    """Cut a text at its `---` and `...`. Raises ManifestError at the end if there are too many documents."""
+def frames(text: str, most: int) -> Iterator[Frame]:
+    """Cut a text at its `---` and `...`. Raises ManifestError at the end if there are more than `most` documents."""
     begin = above = count = 0
     for start, end in _cuts(text):
         frame = text[begin:start]
         if _prologue_of(frame) < len(frame):
             count += 1
-            if count > _MOST_DOCUMENTS:
-                raise ManifestError(above + 1, (), f"is the {count}th document; a file may have {_MOST_DOCUMENTS}")
+            if count > most:
+                raise ManifestError(above + 1, (), f"is the {count}th document; a file may have {most}")
             yield Frame(frame, above)
         elif end == start:
             continue  # Nothing yet but comments and directives: they belong to what comes.
@@ -89,8 +89,8 @@ def lines_in(text: str) -> int:
     return sum(1 for _ in _LINE_BREAK.finditer(text))
 
 
-def json_values(frame: str) -> tuple[Value, ...]:
-    """Read JSON values one behind the other.
+def json_values(frame: str, most: int) -> tuple[Value, ...]:
+    """Read JSON values one behind the other, `most` of them at most.
 
     Raises json.JSONDecodeError for what may still be YAML, ManifestError for what no JSON of Kubernetes has.
     """
@@ -104,8 +104,8 @@ def json_values(frame: str) -> tuple[Value, ...]:
             above += lines_in(frame[begin:place])
             values.append(Value(value, _ESCAPE.sub(_as_yaml, frame[place:end]), above))
             begin, place = place, end
-            if len(values) > _MOST_DOCUMENTS:
-                raise ManifestError(above + 1, (), f"is one of more than {_MOST_DOCUMENTS} documents")
+            if len(values) > most:
+                raise ManifestError(above + 1, (), f"is one of more than {most} documents")
     except json.JSONDecodeError:
         raise
     except (RecursionError, ValueError):

@@ -9,7 +9,14 @@ from typing import Any
 
 import yaml
 
-from controller.store.manifest.framing import frames, is_meant_as_json, json_values, may_be_json, unmarked
+from controller.store.manifest.framing import (
+    DOCUMENTS,
+    frames,
+    is_meant_as_json,
+    json_values,
+    may_be_json,
+    unmarked,
+)
 from controller.store.manifest.nodes import Key, ManifestError, NodeValues, Path, compose, entries, line_of_node
 
 
@@ -66,17 +73,17 @@ class Manifests:
     faults: tuple[ManifestError, ...]
 
 
-def parse_manifests(text: str) -> Manifests:
-    """Parse a text of any number of documents, YAML or JSON; empty ones are left out.
+def parse_manifests(text: str, most: int = DOCUMENTS) -> Manifests:
+    """Parse a text of `most` documents at most, YAML or JSON; empty ones are left out.
 
     A list of any kind is its items, as for kubectl. A document whose form is wrong hides no other one.
     """
     documents: list[Document] = []
     faults: list[ManifestError] = []
     try:
-        for frame in frames(text):
+        for frame in frames(text, most):
             try:
-                roots = _roots(unmarked(frame.text))
+                roots = _roots(unmarked(frame.text), most)
             except ManifestError as fault:
                 faults.append(fault.below(frame.above))
                 continue
@@ -98,13 +105,13 @@ class _Root:
     json: Any = None
 
 
-def _roots(text: str) -> list[_Root]:
+def _roots(text: str, most: int) -> list[_Root]:
     """Read the roots of a document. Raises ManifestError."""
     if not may_be_json(text):
         return [_Root(node) for node in compose(text)]
     try:
         # The nodes are only read for lines and keys given twice.
-        return [_Root(next(compose(one.text)), one.above, one.value) for one in json_values(text)]
+        return [_Root(next(compose(one.text)), one.above, one.value) for one in json_values(text, most)]
     except json.JSONDecodeError as error:
         not_json = ManifestError(error.lineno, (), f"is not JSON: {error.msg}")
     try:

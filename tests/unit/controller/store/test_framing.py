@@ -28,8 +28,8 @@ def read(text: str) -> list[Any]:
     return [document.raw for document in parsed.documents]
 
 
-def told(text: str) -> list[tuple[int, str]]:
-    return [(fault.line, fault.message) for fault in parse_manifests(text).faults]
+def told(text: str, **bound: int) -> list[tuple[int, str]]:
+    return [(fault.line, fault.message) for fault in parse_manifests(text, **bound).faults]
 
 
 FRAMES: tuple[Callable[[str], str], ...] = (
@@ -120,8 +120,12 @@ def test_a_fault_in_an_item_is_not_told_again() -> None:
     assert not parsed.documents[1].is_unread(("b",))
 
 
-@pytest.mark.long
 def test_the_number_of_documents_is_bounded() -> None:
+    assert told("{}" * 1_000, most=1_000) == told("a: 1\n---\n" * 1_000, most=1_000) == []
+    assert told("{}" * 1_001, most=1_000) == [(1, "is one of more than 1000 documents")]
+    ((line, words),) = told("a: 1\n---\n" * 1_001, most=1_000)
+    assert (line, words) == (2_000, "is the 1001th document; a file may have 1000")
+
+
+def test_whoever_says_no_bound_has_that_of_a_hundred_thousand() -> None:
     assert told("{}" * 100_001) == [(1, "is one of more than 100000 documents")]
-    ((line, words),) = told("a: 1\n---\n" * 100_001)
-    assert (line, words) == (200_000, "is the 100001th document; a file may have 100000")
