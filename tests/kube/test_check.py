@@ -427,12 +427,12 @@ async def test_definitions_are_missing_old_and_new(bare_api_server: ApiServer) -
     older = copy.deepcopy(ours)
     properties = older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     del properties["status"]["properties"]["verdicts"]
-    apply_definitions(cluster, json.dumps(older))
+    apply_definitions(cluster, older)
     assert "it lacks status.verdicts" in (await look(cluster.kubeconfig)).said("definitions/current", "failed")
     newer = copy.deepcopy(ours)
     properties = newer["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
     properties["status"]["properties"]["later"] = {"type": "string"}
-    apply_definitions(cluster, json.dumps(newer))
+    apply_definitions(cluster, newer)
     assert "it has status.later" in (await look(cluster.kubeconfig)).said("definitions/current", "warning")
 
 

@@ -31,8 +31,7 @@ async def test_replicas_that_envoy_does_not_believe_are_an_event_and_so_is_a_rem
     front.raw["spec"]["ports"][0]["targetPort"] = replica.port
     site.write(front, endpoints("chat", replica), model("chat", remote), _runnable(probe))
     # No controller of Deployments runs here: without its word a rollout may be under way, and no probe is asked.
-    observed = json.dumps({"status": {"observedGeneration": 1}})
-    site.kubectl("patch", "deployment", "chat", "--subresource=status", "--type=merge", f"--patch={observed}")
+    site.set_status("Deployment", "chat", {"observedGeneration": 1})
     await site.start(xds_servers=2, start=partial(Forked, context=SHORT))
     port = await site.port("chat")
     await site.until_answered(port, "local-1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import partial
@@ -51,19 +50,23 @@ METRICS = tuple(
 NAMES = ("p0", "p1")
 
 
-@pytest.fixture
-async def measured(metrics_apis: MetricsApis, tmp_path: Path) -> AsyncIterator[Site]:
-    """A site of a cluster with metrics APIs, with the workload `chat` of two pods."""
+@pytest.fixture(scope="module")
+def served(metrics_apis: MetricsApis) -> None:
+    """Our custom resources, in the cluster with metrics APIs."""
     install_crds(metrics_apis.server)
+
+
+@pytest.fixture
+async def measured(metrics_apis: MetricsApis, served: None, tmp_path: Path) -> AsyncIterator[Site]:
+    """A site of a cluster with metrics APIs, with the workload `chat` of two pods."""
     with fresh_namespace(metrics_apis.server) as namespace:
         async with Site(metrics_apis.server, namespace, tmp_path).running() as site:
             site.write(workload())
-            status = {"status": {"replicas": len(NAMES)}}
-            patch(site, "deployment/chat", status)
+            site.set_status("Deployment", "chat", {"replicas": len(NAMES)})
             for name in NAMES:
                 pod = APod(name, (AContainer(),))
                 site.write(KubeObject(pod_object(pod)))
-                patch(site, f"pod/{name}", {"status": pod_status(pod, datetime.now(UTC))})
+                site.set_status("Pod", name, pod_status(pod, datetime.now(UTC)))
             try:
                 yield site
             finally:
@@ -76,11 +79,6 @@ def workload() -> KubeObject:
     raw["spec"]["selector"] = SELECTOR
     raw["spec"]["template"]["metadata"] = {"labels": LABELS}
     return KubeObject(raw)
-
-
-def patch(site: Site, what: str, status: dict[str, Any]) -> None:
-    """Write a status, as a controller or a kubelet does."""
-    site.kubectl("patch", what, "--subresource=status", "--type=merge", f"--patch={json.dumps(status)}")
 
 
 def use(apis: MetricsApis, site: Site, millicores: int) -> None:

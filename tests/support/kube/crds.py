@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-import time
+import json
+from collections.abc import Mapping
+from typing import Any
 
 import httpx
+import yaml
 
 from controller.install.crd import definitions
 from tests.support.kube.cluster import Cluster
-from tests.support.kube.definitions import delete_definitions
+from tests.support.kube.definitions import DEFINITIONS, delete_definitions
+from tests.support.kube.namespaces import namespaced_resources
 from tests.support.processes import ROOT
-from tests.support.waiting import Deadline
+from tests.support.waiting import until_now
 from tests.tools.binaries import numbers
 
 FOLDER = ROOT / "deploy" / "crds"
-ESTABLISHED_WITHIN = 30.0
-"""Seconds; it takes a tenth of one."""
 
 
 def install_crds(cluster: Cluster) -> None:
     """Apply every file of deploy/crds, and wait until what it defines is served."""
-    apply_definitions(cluster)
-    names = cluster.kubectl("get", f"--filename={FOLDER}", "--output=name").stdout.split()
-    resources = [name.partition("/")[2] for name in names]
-    deadline = Deadline(time.monotonic(), ESTABLISHED_WITHIN)
+    ours = [yaml.load(file.read_text(), yaml.CSafeLoader) for file in sorted(FOLDER.glob("*.yaml"))]
+    apply_definitions(cluster, *ours)
     with cluster.client() as client:
-        # `kubectl wait` gives up on a definition that is too new to have any conditions.
-        while not all(_established(client, resource) for resource in resources):
-            late = deadline.has_passed(time.monotonic())
-            assert not late, f"not established after {ESTABLISHED_WITHIN} s: {resources}"
-            time.sleep(0.05)
-    # Established is not yet served: at first every list is answered with 429, until which kubectl waits.
-    cluster.kubectl("get", ",".join(resources), "--all-namespaces")
+        until_now(lambda: all(_established(client, one) for one in ours), "the definitions are established")
+        # Established is not yet served: at first every list is answered with 429, and kubectl knows no such resource.
+        paths = set(map(_path_of, ours))
+        until_now(lambda: all(client.get(path).status_code == httpx.codes.OK for path in paths), "they are served")
+        until_now(lambda: paths <= set(namespaced_resources(client)), "they are discovered")
 
 
-def apply_definitions(cluster: Cluster, text: str | None = None) -> None:
-    """Apply every file of deploy/crds, or other definitions, in the way that this version of Kubernetes has."""
-    way = ("--server-side", "--force-conflicts") if knows_field_paths(cluster) else ("--validate=warn",)
-    cluster.kubectl("apply", *way, "--filename=-" if text else f"--filename={FOLDER}", input=text)
+def apply_definitions(cluster: Cluster, *ours: Mapping[str, Any]) -> None:
+    """Apply definitions, in the way that this version of Kubernetes has.
+
+    As `kubectl apply --server-side --force-conflicts` does, which takes a second of CPU for it.
+    """
+    if not knows_field_paths(cluster):
+        manifests = {"apiVersion": "v1", "kind": "List", "items": ours}
+        cluster.kubectl("apply", "--validate=warn", "--filename=-", input=json.dumps(manifests))
+        return
+    with cluster.client() as client:
+        for one in ours:
+            answer = client.patch(
+                f"{DEFINITIONS}/{one['metadata']['name']}",
+                params={"fieldManager": "kubectl", "force": "true", "fieldValidation": "Strict"},
+                headers={"Content-Type": "application/apply-patch+yaml"},
+                content=json.dumps(one),
+            )
+            assert answer.is_success, answer.text
 
 
 def knows_field_paths(cluster: Cluster) -> bool:
@@ -57,7 +69,15 @@ def remove_crds(cluster: Cluster) -> None:
     delete_definitions(cluster, definitions())
 
 
-def _established(client: httpx.Client, resource: str) -> bool:
-    answer = client.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{resource}")
+def _established(client: httpx.Client, definition: Mapping[str, Any]) -> bool:
+    # Too new, it has no conditions.
+    answer = client.get(f"{DEFINITIONS}/{definition['metadata']['name']}")
     conditions = answer.raise_for_status().json().get("status", {}).get("conditions") or ()
     return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+
+
+def _path_of(definition: Mapping[str, Any]) -> str:
+    """Where all objects of it are, such as /apis/GROUP/VERSION/PLURAL."""
+    spec = definition["spec"]
+    (version,) = spec["versions"]
+    return f"/apis/{spec['group']}/{version['name']}/{spec['names']['plural']}"

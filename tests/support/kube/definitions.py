@@ -10,7 +10,7 @@ import httpx
 from tests.support.kube.cluster import Cluster
 from tests.support.waiting import Deadline
 
-_DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _WITHIN = 60.0
 """Seconds; it takes a tenth of one, and five where there are objects."""
 _TOUCHED_EVERY = 2.0
@@ -26,9 +26,9 @@ def delete_definitions(cluster: Cluster, names: Iterable[str]) -> None:
     what remains. `kubectl delete` would wait in vain.
     """
     with cluster.client() as client:
-        remaining = {name for name in names if _is_there(client.delete(f"{_DEFINITIONS}/{name}"))}
+        remaining = {name for name in names if _is_there(client.delete(f"{DEFINITIONS}/{name}"))}
         deadline, touched = Deadline(time.monotonic(), _WITHIN), time.monotonic()
-        while remaining := {name for name in remaining if _is_there(client.get(f"{_DEFINITIONS}/{name}"))}:
+        while remaining := {name for name in remaining if _is_there(client.get(f"{DEFINITIONS}/{name}"))}:
             now = time.monotonic()
             assert not deadline.has_passed(now), f"not deleted within {_WITHIN} s: {', '.join(sorted(remaining))}"
             if now >= touched + _TOUCHED_EVERY:
@@ -49,7 +49,7 @@ def _is_there(answer: httpx.Response) -> bool:
 def _touch(client: httpx.Client, name: str, now: str) -> None:
     _is_there(
         client.patch(
-            f"{_DEFINITIONS}/{name}",
+            f"{DEFINITIONS}/{name}",
             headers={"Content-Type": "application/merge-patch+json"},
             json={"metadata": {"annotations": {"tests/touched": now}}},
         )

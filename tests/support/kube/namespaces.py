@@ -68,7 +68,7 @@ def _empty(client: httpx.Client, namespace: str, held: frozenset[str] | None) ->
 
     Of these resources, or of all.
     """
-    for path in _namespaced_resources(client):
+    for path in namespaced_resources(client):
         group, resource = path.rsplit("/", 1)
         if held is not None and resource not in held:
             continue
@@ -105,7 +105,7 @@ def _finalize(client: httpx.Client, namespace: str) -> None:
     client.put(f"/api/v1/namespaces/{namespace}/finalize", json=empty).raise_for_status()
 
 
-def _namespaced_resources(client: httpx.Client) -> Iterator[str]:
+def namespaced_resources(client: httpx.Client) -> Iterator[str]:
     """The paths of all resources that live in namespaces, such as /apis/apps/v1/deployments."""
     for root in "/api", "/apis":
         for group in client.get(root, headers={"Accept": DISCOVERY}).raise_for_status().json()["items"]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +217,13 @@ class Site:
 
     async def remove(self, *objects: KubeObject) -> None:
         await self._hand.remove(*self._here(objects))
+
+    def set_status(self, kind: str, name: str, status: Mapping[str, Any]) -> None:
+        """Write a status, as a controller or a kubelet does."""
+        path = KINDS[kind].path(self.namespace, name, "status")
+        merge = {"Content-Type": "application/merge-patch+json"}
+        answer = self._client.patch(path, content=json.dumps({"status": status}), headers=merge)
+        assert answer.is_success, answer.text
 
     def _here(self, objects: Iterable[KubeObject]) -> list[dict[str, Any]]:
         return [one.in_namespace(self.namespace).raw for one in objects]
