@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tests.support.processes import ROOT, ProcessEndedError, await_stopped
 
-BEAMLIT, MODEL_SERVER = "beamlit", "model_server"
+BEAMLIT, MODEL_SERVER, ELECTED = "beamlit", "model_server", "elected"
 """The programs there are."""
 
 

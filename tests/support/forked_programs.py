@@ -1,7 +1,8 @@
-"""The programs that `fork_server` forks: `beamlit` and the model servers of the tests, and what they need to run."""
+"""The programs that `fork_server` forks: `beamlit` and those of the tests, and what they need to run."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import importlib
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from controller.api.contract.route import ReplicaCheck
 from controller.cli.main import main
 from controller.install import crd
 from tests.support.data_plane import model_server
-from tests.support.forked import MODEL_SERVER
+from tests.support.forked import ELECTED, MODEL_SERVER
+from tests.support.kube import elected
 from tests.support.routes import A, a_remote, a_route_with, over_tls, ready, with_key, with_token
 from xds_server.resources.access_log import AccessLog
 from xds_server.resources.translator import EnvoySettings, Translator
@@ -66,5 +68,7 @@ def run(program: str, arguments: Sequence[str], context: object) -> None:
     """Be one of the programs, with these arguments; `context` is the object of the command's context."""
     if program == MODEL_SERVER:
         model_server.main(*arguments)
+    elif program == ELECTED:
+        asyncio.run(elected.main(*arguments))
     else:
         main.main(list(arguments), program, obj=context)

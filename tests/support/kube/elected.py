@@ -2,8 +2,6 @@
 
 It says on standard output what happens to it, one line each: the monotonic clock (one for all processes of a machine)
 and what it is. SIGTERM ends it as it ends the real one.
-
-    python -m tests.support.kube.elected KUBECONFIG NAMESPACE IDENTITY LEASE_SECONDS
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import contextlib
 import itertools
 import math
 import signal
-import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,7 +24,7 @@ from controller.store.kube.objects import KubeObjects
 from controller.store.lease import StoredLease
 from controller.store.objects import ObjectRef
 from controller.store.protocol import ConflictError, ObjectStore, Precondition, StoreError
-from tests.support.processes import Child
+from tests.support.forked import ELECTED, Forked
 from tests.support.waiting import until
 
 LEASE = "beamlit-controller"
@@ -54,12 +51,13 @@ def timing(lease: int) -> LeaseTiming:
     )
 
 
-class Elected(Child):
+class Elected(Forked):
     """Such a program as a process, and what it said."""
 
+    program = ELECTED
+
     def __init__(self, kubeconfig: Path, namespace: str, identity: str, log: Path, lease: int = 15) -> None:
-        program = (sys.executable, "-u", "-m", "tests.support.kube.elected")
-        super().__init__((*program, kubeconfig, namespace, identity, lease), log)
+        super().__init__((kubeconfig, namespace, identity, lease), log)
         self.identity = identity
 
     def said(self, word: str) -> list[float]:
@@ -129,7 +127,3 @@ async def main(kubeconfig: str, namespace: str, identity: str, lease: str) -> No
         with contextlib.suppress(asyncio.CancelledError):
             await election.run(Writer(store, ref, identity).run)
         following.cancel()
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
