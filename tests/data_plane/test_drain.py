@@ -17,11 +17,12 @@ import pytest_asyncio
 from controller.gateway.admin import SOCKET, EnvoyAdmin, EnvoyAdminError
 from controller.gateway.memory import memory_limit
 from controller.gateway.process import ENVOY_FLAGS, envoy_binary
-from tests.support.beamlit import executed
+from tests.support.beamlit import Start, executed
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.gateway import Gateway
 from tests.support.data_plane.gateways import Site
 from tests.support.envoy import heap_for, heap_in
+from tests.support.forked import Forked
 from tests.support.load.answer import Answer, AnswerError
 from tests.support.load.connection import Connection
 from tests.support.processes import Child
@@ -132,12 +133,12 @@ async def test_an_answer_that_a_slow_client_still_reads_is_in_flight(site: Site)
     assert await gateway.ended(within=60) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT])
+# One of them as a user starts it.
+@pytest.mark.parametrize(("number", "start"), [(signal.SIGKILL, executed), (signal.SIGABRT, Forked)])
 async def test_an_envoy_that_dies_ends_the_command_with_its_code(
-    site: Site, tmp_path: Path, number: signal.Signals
+    site: Site, tmp_path: Path, number: signal.Signals, start: Start
 ) -> None:
-    # As a user starts it.
-    gateway = await site.add(start=executed)
+    gateway = await site.add(start=start)
     assert heap_in(tmp_path) == heap_for(memory_limit())
     gateway.signal_envoy(number)
     assert await gateway.ended() == 128 + number

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 import socket
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.support.beamlit import BEAMLIT, Product, eventually
-from tests.support.processes import Child
+from tests.support.beamlit import Product, eventually
+from tests.support.forked import Forked
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
-def with_few_files(arguments: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Child:
-    limited = ("/bin/sh", "-c", 'ulimit -Sn 100 && ulimit -Hn 300 && exec "$@"', "sh")
-    return Child((*limited, BEAMLIT, *arguments), log)
+with_few_files = partial(Forked, limits={resource.RLIMIT_NOFILE: (100, 300)})
 
 
 async def health(product: Product) -> int | None:
@@ -35,6 +33,7 @@ async def test_connections_leave_files_for_all_else_and_the_log_says_little(tmp_
     product = Product(tmp_path, with_few_files)
     async with product.running():
         await eventually(lambda: health(product), lambda status: status == SERVING)
+        assert "process_max_fds 300.0" in (await product.look("/metrics")).text
         before = len(product.log().splitlines())
         host, _, port = product.xds.rpartition(":")
         with ExitStack() as stack:

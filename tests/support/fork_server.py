@@ -2,9 +2,9 @@
 
 What these are, and how they are made ready, is in `forked_programs`.
 
-A request is one datagram: program, arguments, environment and context, with three descriptors: its standard output, its
-standard error and the socket on which the new process says who it is, and the server how it ended. The server ends when
-nobody can ask it any more, and what it forked ends with it.
+A request is one datagram: program, arguments, environment, limits and context, with three descriptors: its standard
+output, its standard error and the socket on which the new process says who it is, and the server how it ended. The
+server ends when nobody can ask it any more, and what it forked ends with it.
 
 What a process inherits and no environment changes is the server's: its umask, and the seed of its hashes. Signals that
 whoever runs the tests ignores (`nohup`, a job in the background) have their default effect.
@@ -19,6 +19,7 @@ import ctypes
 import importlib
 import os
 import pickle
+import resource
 import select
 import signal
 import socket
@@ -99,10 +100,12 @@ def _close(*descriptors: int) -> None:
 
 
 def _run(request: bytes) -> None:
-    program, arguments, environment, context = pickle.loads(request)
+    program, arguments, environment, limits, context = pickle.loads(request)
     os.environ.clear()
     os.environ.update(environment)
     time.tzset()
+    for which, limit in limits.items():
+        resource.setrlimit(which, limit)
     sys.argv = [program, *arguments]
     importlib.import_module(_PROGRAMS).run(program, arguments, context)
 

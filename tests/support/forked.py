@@ -30,7 +30,8 @@ BEAMLIT, MODEL_SERVER, ELECTED = "beamlit", "model_server", "elected"
 class Forked:
     """One program, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
 
-    `context` is the object of the command's context: anything that can be pickled.
+    `context` is the object of the command's context: anything that can be pickled. `limits` are its own, soft and hard,
+    by their names in the module `resource`.
     """
 
     program = BEAMLIT
@@ -43,11 +44,13 @@ class Forked:
         *,
         output: Path | None = None,
         context: object = None,
+        limits: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         self.log = log
         self._code: int | None = None
         words = tuple(map(str, arguments))
-        request = pickle.dumps((self.program, words, {**os.environ, **(environment or {})}, context))
+        variables = {**os.environ, **(environment or {})}
+        request = pickle.dumps((self.program, words, variables, dict(limits or {}), context))
         self._told, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with told, (output or log).open("ab") as out, log.open("ab") as errors:
             socket.send_fds(_server(), [request], [out.fileno(), errors.fileno(), told.fileno()])
