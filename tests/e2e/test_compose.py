@@ -40,8 +40,7 @@ class Site:
         return answer.text if answer.status_code == 200 else ""
 
     async def ready(self, port: int) -> None:
-        # It is executed, imports and all.
-        await eventually(lambda: self.page(port, "/readyz"), bool, within=4 * PATIENCE)
+        await eventually(lambda: self.page(port, "/readyz"), bool)
 
     async def split(self) -> str:
         """The split of the model, and its reason."""

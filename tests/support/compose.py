@@ -6,9 +6,9 @@ It shows that the command lines fit together. What a container adds (the network
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from tests.support.forked import Forked
 from tests.support.network import Network
 from tests.support.processes import ROOT, Child
 
@@ -46,7 +47,7 @@ class Composed:
         owners = [name for name, one in self._services.items() if one.get("network_mode") != _POD]
         self._addresses = {name: network.host(number) for number, name in enumerate(owners, 1)}
         self._folder = folder
-        self._children: dict[str, Child] = {}
+        self._running: dict[str, Child | Forked] = {}
         for name in ("objects", "credentials", "state", "tmp"):
             (folder / name).mkdir(mode=0o700)
 
@@ -56,8 +57,11 @@ class Composed:
         try:
             yield self
         finally:
-            for child in reversed(self._children.values()):
-                child.stop()
+            for name, one in reversed(self._running.items()):
+                if name == "envoy":
+                    one.terminate()
+                else:
+                    one.kill()
 
     def address(self, name: str) -> str:
         """Where a service is."""
@@ -67,17 +71,22 @@ class Composed:
     def start(self, *names: str) -> None:
         """Start services, without waiting."""
         for name in names:
-            ends = signal.SIGTERM if name == "envoy" else signal.SIGKILL
-            self._children[name] = Child(self._command(name), self._folder / f"{name}.log", end_with=ends)
+            (program, *words), log = self._command(name), self._folder / f"{name}.log"
+            if program == "beamlit":
+                self._running[name] = Forked(words, log, self._variables)
+            else:
+                variables = (f"{variable}={value}" for variable, value in self._variables.items())
+                self._running[name] = Child(("/usr/bin/env", *variables, program, *words), log)
 
     def run(self, name: str) -> None:
         """Run a service to its end."""
-        subprocess.run(self._command(name), cwd=ROOT, check=True, timeout=60)
+        environment = {**os.environ, **self._variables}
+        subprocess.run(self._command(name), cwd=ROOT, env=environment, check=True, timeout=60)
 
     def kill(self, *names: str) -> None:
         """SIGKILL services, and nothing that others started."""
         for name in names:
-            self._children.pop(name).kill()
+            self._running.pop(name).kill()
 
     def log(self, name: str) -> str:
         """What a service has written, over all its starts."""
@@ -87,10 +96,13 @@ class Composed:
         """Put addresses in place of names, and folders in place of volumes."""
         program, *words = command_of(self._services[name])
         own = self.address(name)
-        programs = {"beamlit": str(Path(sys.executable).with_name("beamlit")), "python3": sys.executable}
-        # All that is below /tmp in a container is its own.
-        variables = ("/usr/bin/env", f"TMPDIR={self._folder / 'tmp'}")
-        return (*variables, programs.get(program, program), *(self._here(word, own) for word in words))
+        program = sys.executable if program == "python3" else program
+        return (program, *(self._here(word, own) for word in words))
+
+    @property
+    def _variables(self) -> Mapping[str, str]:
+        """All that is below /tmp in a container is its own."""
+        return {"TMPDIR": str(self._folder / "tmp")}
 
     def _here(self, word: str, own: str) -> str:
         word = re.sub(r"\b0\.0\.0\.0\b|\b127\.0\.0\.1\b", own, word)
