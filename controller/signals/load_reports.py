@@ -155,6 +155,15 @@ class _Node:
         assert self.last.at is not None, "a node is known by what it said"
         return self.last.at
 
+    def take_back(self, now: datetime) -> None:
+        """Take what was heard before the clock was set back for something of now, or it would be new until then.
+
+        When what it counted was sent is not known any more.
+        """
+        self.last.at = min(self.reported_at(), now)
+        while self.increments and self.increments[-1].at > now:
+            self.increments.pop()
+
 
 class FleetLoads:
     """The load of every model through every Envoy.
@@ -216,6 +225,8 @@ class FleetLoads:
         That is pending for a while: an Envoy has just come, or this program has, or all of them changed the replica.
         """
         old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
+        for node in self._nodes.values():
+            node.take_back(now)
         fresh = {name: node for name, node in self._nodes.items() if now - node.reported_at() <= old_after}
         silent = sorted({node for nodes in self._silent.values() for node in nodes} - fresh.keys())
         if fresh:
@@ -251,6 +262,8 @@ class FleetLoads:
         They are counted up to the last report: what was not reported yet is not known, and does not count as none. Nor
         is it known how many there are a second while an Envoy of those that reported lately is not heard.
         """
+        for node in self._nodes.values():
+            node.take_back(now)
         key = _key_of(model)
         names = [f"{key}/{one}" for one in remotes]
         if any(node.last.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
@@ -305,7 +318,8 @@ class FleetLoads:
 
     def _forget_old(self, node: _Node, now: datetime) -> None:
         window = timedelta(seconds=self._timing.window)
-        while node.increments and node.increments[0].at < now - window:
+        # Those of before the clock was set back, too, behind which there are others by now.
+        while node.increments and not timedelta(0) <= now - node.increments[0].at <= window:
             node.increments.popleft()
         for began in [one for one, stream in node.streams.items() if stream.at and stream.at < now - 6 * window]:
             if node.streams[began] is not node.newest:

@@ -64,6 +64,12 @@ class _Question(Generic[Answer]):
     failures: int = 0
     told_at: float = 0.0
 
+    def take_back(self, now: datetime) -> None:
+        """Take what was had before the clock was set back for something of now, or it would be new until then."""
+        self.looked_at = min(self.looked_at, now.timestamp())
+        if self.answer and self.answer.at > now:
+            self.answer = Known(self.answer.value, now)
+
 
 @dataclass(frozen=True, slots=True)
 class _All:
@@ -159,7 +165,10 @@ class Poller(Generic[Key, Answer]):
 
         Returns the seconds until the next is due.
         """
-        now = self._clock().timestamp()
+        moment = self._clock()
+        now = moment.timestamp()
+        for entry in self._entries.values():
+            entry.take_back(moment)
         for key in [key for key, entry in self._entries.items() if now - entry.looked_at > self._timing.forget_after]:
             self._forget(key)
         earliest = now + self._timing.every

@@ -236,6 +236,26 @@ def test_a_clock_that_is_set_back_is_survived(back):
     assert isinstance(told.load(201 - back), Known)
 
 
+@pytest.mark.parametrize("back", [1, 3600])
+def test_what_an_envoy_said_that_is_gone_grows_old_though_the_clock_was_set_back(back):
+    told = Told().hear(5000, node="two", flying=5).hear(5000, flying=1)
+    now = 5000 - back
+    assert told.value(now).in_flight == 6, "no gap for those that are there"
+    told.hear(now + 3, flying=1, seconds=5003.0)
+    assert told.value(now + OLD).in_flight == 1
+    assert told.load(now + 3 + OLD) == Unknown("no Envoy reports load", True, Cause.NO_SAMPLE)
+
+
+@pytest.mark.parametrize("back", [1, 3600])
+def test_requests_of_before_the_clock_was_set_back_are_not_of_the_last_seconds_for_ever(back):
+    told = hearing(["one", "two"], 5000)
+    for second in range(1, 31):
+        told.hear(5000 - back + second, node="one", issued=50_000 + 10 * second, seconds=5000.0 + second)
+        traffic(told, 5000 - back + second)
+    counted = traffic(told, 5030 - back)
+    assert (counted.total, counted.seconds) == (100, 10.0)
+
+
 def traffic(told, now, since=0.0):
     return told.loads.traffic(MODEL, ("remote",), at(since), at(now))
 

@@ -105,6 +105,25 @@ async def test_a_failure_keeps_the_last_answer_until_that_is_old_and_then_says_w
         assert asked.look("a/x") == Unknown("it is down", cause=Cause.NOT_PERMITTED)
 
 
+async def test_the_last_answer_grows_old_though_the_clock_was_set_back() -> None:
+    fails = False
+
+    async def fetch(_: str) -> str:
+        if fails:
+            raise SourceError("it is down")
+        return "answer"
+
+    async with asking(fetch) as asked:
+        asked.look("a/x")
+        await until(lambda: asked.told, "an answer")
+        fails, told = True, len(asked.told)
+        asked.clock.advance(-3600)
+        await until(lambda: len(asked.told) > told, "the failure is told")
+        assert isinstance(asked.look("a/x"), Known), "no gap for a source that is there"
+        asked.clock.advance(TIMING.old_after + 1)
+        assert asked.look("a/x") == Unknown("it is down", cause=Cause.NOT_USABLE)
+
+
 async def test_a_mistake_of_ours_costs_the_others_nothing() -> None:
     async def fetch(key: str) -> str:
         if key == "a/bad":
