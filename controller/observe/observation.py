@@ -224,7 +224,7 @@ class Observer:
             warnings=(*filter(None, [followed.unasked, self._unserved(intent)]), *(served.refused if served else ())),
             proxies=self._proxies.facts(ref),
             silence=self._proxies.silence,
-            samples=self._samples(intent, served or front, now),
+            samples=self._samples(intent, served, now) if served else (),
             traffic=self.traffic(known, now),
             controller=self._defaults.controller,
             memory=known.memory,
@@ -417,10 +417,10 @@ class Observer:
         """Return a sample of each of these metrics, none of which is scraped from the replicas."""
         return self._measured.sampler.samples(self._subject(intent), metrics, now)
 
-    def _samples(self, intent: Intent, front: Front | None, now: datetime) -> Samples:
-        if not intent.metrics:
-            return ()
-        subject = replace(self._subject(intent), replicas=front.replicas if front else ())
+    def _samples(self, intent: Intent, served: Front, now: datetime) -> Samples:
+        if not (intent.metrics and intent.terms.enabled):
+            return ()  # whatever they are, every request stays
+        subject = replace(self._subject(intent), replicas=served.replicas)
         return self._measured.sampler.samples(subject, intent.metrics, now)
 
     def _subject(self, intent: Intent) -> Subject:

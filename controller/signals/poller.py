@@ -42,6 +42,9 @@ def _tell_nobody(_: frozenset[ObjectRef]) -> None:
 NOT_ASKED_YET = Unknown("it is asked for the first time", pending=True, cause=Cause.NO_SAMPLE)
 
 
+_LARGE_SHARE = "and no namespace has more of them than this one"
+
+
 class SourceError(Exception):
     """A source gave no answer that can be used; the message says why, in words for a status: no secret, no address of
     this machine, and short. `cause` says it in one word.
@@ -114,8 +117,10 @@ class Poller(Generic[Key, Answer]):
         at = now.timestamp()
         entry = self._entries.get(key)
         if entry is None:
-            if len(self._entries) >= self._timing.most_keys:
-                return Unknown(f"more than {self._timing.most_keys} different questions are asked already")
+            if not self._has_room(self._share(key)):
+                return Unknown(
+                    f"more than {self._timing.most_keys} different questions are asked already, {_LARGE_SHARE}"
+                )
             entry = self._entries[key] = _Question(looked_at=at)
             self._shares.setdefault(self._share(key), Together(self._longest)).keys.add(key)
             self._woken.set()
@@ -132,6 +137,26 @@ class Poller(Generic[Key, Answer]):
         entry = self._entries.get(key)
         answer = entry.answer if entry else None
         return answer if answer and (now - answer.at).total_seconds() <= self._timing.old_after else None
+
+    def _has_room(self, share: str) -> bool:
+        """Whether another key may be asked for: if there are too many, in the place of one of the share that has most.
+
+        That has more than the other one even then, so no two take places from each other in turns.
+        """
+        if len(self._entries) < self._timing.most_keys:
+            return True
+        largest = max(self._shares, key=self._size)
+        if self._size(largest) <= self._size(share) + 1:
+            return False
+        # The newest: what is asked for the longest stays known.
+        key = next(one for one in reversed(self._entries) if self._share(one) == largest)
+        objects = frozenset(self._entries[key].objects)
+        self._forget(key)
+        self._tell(objects)
+        return True
+
+    def _size(self, share: str) -> int:
+        return len(self._shares[share].keys) if share in self._shares else 0
 
     def _share(self, key: Key) -> str:
         return self._share_of(key) if self._share_of else ""

@@ -36,6 +36,10 @@ class Asked:
     def look(self, key: str, ref: ObjectRef = CHAT) -> Known[str] | Unknown:
         return self.poller.look(key, ref, self.clock())
 
+    def known(self, *keys: str) -> list[str]:
+        """Look at some keys, and return those that are known."""
+        return [key for key in keys if isinstance(self.poller.look(key, CHAT, self.clock()), Known)]
+
 
 @contextlib.asynccontextmanager
 async def asking(
@@ -164,11 +168,38 @@ async def test_what_nobody_looks_at_is_asked_for_no_more_and_there_is_a_most() -
 
     async with asking(fetch, replace(TIMING, most_keys=1)) as asked:
         asked.look("a/x")
-        assert asked.look("a/y") == Unknown("more than 1 different questions are asked already")
+        assert asked.look("a/y") == FULL
         await until(lambda: asked.told, "it is asked")
         asked.clock.advance(TIMING.forget_after + 1)
         # The other is taken once the first is forgotten.
         await until(lambda: isinstance(asked.look("a/y"), Known), "the place is free again")
+
+
+FULL = Unknown("more than 1 different questions are asked already, and no namespace has more of them than this one")
+
+
+async def test_a_namespace_with_more_questions_than_may_be_leaves_others_their_share() -> None:
+    async def fetch(key: str) -> str:
+        return key
+
+    async with asking(fetch, replace(TIMING, most_keys=10)) as asked:
+        crowd = [f"a/{number}" for number in range(20)]
+        refs = {key: ObjectRef("ModelDeployment", "a", key) for key in crowd}
+        assert [isinstance(asked.look(key, refs[key]), Unknown) for key in crowd] == [True] * 20
+        await until(lambda: asked.known(*crowd) == crowd[:10], "they are asked as long as nobody else asks")
+        asked.told.clear()
+        others = [f"b/{number}" for number in range(8)]
+        for key in others:
+            asked.look(key)
+        await until(lambda: asked.known(*others) == others[:5], "as many of the others")
+        # Who lost its place is told so, and has none again in its turn.
+        assert set(asked.told[:5]) == {frozenset({refs[key], CHAT}) for key in crowd[5:10]}
+        assert asked.known(*reversed(crowd)) == [*reversed(crowd[:5])]
+        asked.look("c/0")
+        asked.look("c/1")
+        asked.look("c/2")
+        await until(lambda: asked.known("c/0", "c/1", "c/2") == ["c/0", "c/1", "c/2"], "a third part")
+        assert len(asked.known(*crowd, *others)) == 7
 
 
 @dataclass
