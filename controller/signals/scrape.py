@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from controller.api.timing import PollTiming
 from controller.decision.facts import Cause, Known, Measurement, Sample, Uncounted, Unknown
 from controller.signals.bounded_http import BoundedHttp, BoundedRequest
 from controller.signals.exposition import Page, PageError, Query, query_for
+from controller.signals.places import Places
 from controller.signals.poller import NOT_ASKED_YET, Poller, SourceError, Tell
 from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
@@ -31,6 +32,8 @@ _CONNECTIONS = 500
 # So much of the time for all replicas of a model is for one of them.
 _PATIENCE = 0.75
 _LONGEST_REST = 8.0
+
+_NO_CONNECTION = Unknown("no connection was free: too many replicas of this namespace are asked at once")
 
 _HEADERS = {"accept": "text/plain;version=0.0.4, application/openmetrics-text;version=1.0.0;q=0.5, */*;q=0.1"}
 
@@ -67,14 +70,18 @@ class _Job:
 class Scrape:
     """Measures gauges of the ready replicas; what was looked at lately is asked for again and again.
 
-    `clock` is UTC.
+    `clock` is UTC. Of so many `connections` a namespace has half at most, and what a replica has of `timing.answer`
+    begins with its connection: that those of others keep silent is no fault of it.
     """
 
-    def __init__(self, timing: PollTiming, clock: Callable[[], datetime]) -> None:
+    def __init__(self, timing: PollTiming, clock: Callable[[], datetime], connections: int = _CONNECTIONS) -> None:
         self._timing = timing
         self._clock = clock
-        self._http = BoundedHttp(_MOST_BYTES, _CONNECTIONS)
-        self._poller: Poller[_Place, _Found] = Poller(self._ask, timing, clock, lambda place: place.ref.namespace)
+        self._http = BoundedHttp(_MOST_BYTES, connections)
+        self._connections = Places(connections)
+        # As long again for the connections of all replicas of a model.
+        for_all = replace(timing, answer=2 * timing.answer)
+        self._poller: Poller[_Place, _Found] = Poller(self._ask, for_all, clock, lambda place: place.ref.namespace)
         self._jobs: dict[_Place, _Job] = {}
         self._most_jobs = 100
 
@@ -141,14 +148,22 @@ class Scrape:
         now, rest = self._clock().timestamp(), job.rests.get(replica.address)
         if rest and now < rest.until <= now + _LONGEST_REST:
             return rest.why
+        is_asked = False
         try:
-            async with asyncio.timeout(_PATIENCE * self._timing.answer):
+            async with (
+                asyncio.timeout(self._timing.answer) as patience,
+                self._connections.taken(place.ref.namespace),
+            ):
+                patience.reschedule(asyncio.get_running_loop().time() + _PATIENCE * self._timing.answer)
+                is_asked = True
                 page = await self._read(_url(place, replica), queries)
         except SourceError as error:
             why = Unknown(str(error), cause=error.cause)
         except PageError as error:
             why = Unknown(str(error), cause=Cause.NOT_USABLE)
         except TimeoutError:
+            if not is_asked:
+                return _NO_CONNECTION
             why = Unknown(f"no answer within {_PATIENCE * self._timing.answer:g} s", cause=Cause.NOT_ANSWERING)
         else:
             job.rests.pop(replica.address, None)

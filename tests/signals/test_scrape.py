@@ -51,11 +51,11 @@ class Replicas:
                 await stack.enter_async_context(server.listening(self.network.host(number)))
             yield self
 
-    def subject(self, port=None, named=(), unready=0):
+    def subject(self, port=None, named=(), unready=0, ref=REF):
         hosts = [self.network.host(number) for number in range(1, len(self.servers) + 1 + unready)]
         ready = [number < len(self.servers) for number in range(len(hosts))]
         return Subject(
-            REF,
+            ref,
             replicas=tuple(Replica(host, port or self.port, one) for host, one in zip(hosts, ready, strict=True)),
             named_ports=named,
         )
@@ -269,3 +269,69 @@ async def test_a_replica_that_hangs_is_asked_less_often_than_the_others_and_come
         assert len(bad.asked) < len(good.asked) / 2
         bad.behaviour = waiting(5)
         await sampled(source, replicas.subject(), scrape_of(), lambda sample: sample.value.pods == 2)
+
+
+def closing(number):
+    """A server that speaks HTTP/1.0: each answer has a connection of its own."""
+    return bytes_of(b"HTTP/1.0 200 .\r\n\r\nvllm:num_requests_waiting %d\n" % number)
+
+
+async def test_replicas_of_one_namespace_that_keep_silent_take_no_connection_of_another():
+    source = Scrape(PATIENT, lambda: datetime.now(UTC), connections=4)
+    crowd, other = Replicas(*[silent] * 8), Replicas(closing(3))
+    theirs = crowd.subject(ref=ObjectRef("ModelDeployment", "crowd", "chat"))
+    async with crowd.listening(), other.listening():
+        task = asyncio.create_task(source.run(lambda refs: None))
+        source.sample(theirs, scrape_of(), datetime.now(UTC))
+        await until(lambda: sum(one.connections for one in crowd.servers) == 2, "it has half of the connections")
+        for times in range(1, 6):
+            sample = await sampled(
+                source, other.subject(), scrape_of(), lambda one, times=times: len(other.servers[0].asked) > times
+            )
+            assert known(sample)
+        assert sum(one.connections for one in crowd.servers) == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_to_wait_for_a_connection_is_no_silence_of_a_replica():
+    """The first that is asked keeps the only connection for as long as it may; the other one answers at once."""
+    for answer in (1.0, 5.0, 20.0):
+        source = Scrape(replace(PATIENT, answer=answer), lambda: datetime.now(UTC), connections=1)
+        replicas, outcomes = Replicas(silent, waiting(3)), []
+
+        def look(_, source=source, replicas=replicas, outcomes=outcomes):
+            outcomes.append(source.sample(replicas.subject(), scrape_of(), datetime.now(UTC)))
+
+        async with replicas.listening():
+            source.sample(replicas.subject(), scrape_of(), datetime.now(UTC))
+            task = asyncio.create_task(source.run(look))
+            await until(lambda outcomes=outcomes: outcomes, "the first outcome")
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if known(outcomes[0]):
+            assert (outcomes[0].value.pods, outcomes[0].value.missing) == (1, Uncounted(pods=1))
+            return
+    raise AssertionError(outcomes[0])
+
+
+async def test_where_a_namespace_asks_for_too_many_it_is_told_and_no_replica_is_blamed():
+    """Two that keep silent have the only connection one after another, for longer than the third waits for it."""
+    source = Scrape(HASTY, lambda: datetime.now(UTC), connections=1)
+    crowd, other = Replicas(silent, silent), Replicas(waiting(3))
+    theirs = crowd.subject(ref=ObjectRef("ModelDeployment", "default", "crowd"))
+    said = []
+
+    def look(refs):
+        if REF in refs:
+            said.append(source.sample(other.subject(), scrape_of(), datetime.now(UTC)))
+
+    async with crowd.listening(), other.listening():
+        for subject in (theirs, other.subject()):
+            source.sample(subject, scrape_of(), datetime.now(UTC))
+        task = asyncio.create_task(source.run(look))
+        await until(lambda: said, "the first outcome")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    words = "no connection was free: too many replicas of this namespace are asked at once"
+    assert said[0] == Unknown(f"no replica shows its metrics: {words}")
