@@ -31,7 +31,7 @@ from controller.signals.kube_metrics import NO_SELECTOR, Moments, measure_fresh
 from controller.signals.pod_lists import PodLists
 from controller.signals.pods import NoAmountError, PodSample, What, amount_of
 from controller.signals.poller import Poller, SourceError, Tell
-from controller.signals.source import Subject
+from controller.signals.source import ASSUMED, Subject
 
 Clock = Callable[[], datetime]
 
@@ -40,8 +40,6 @@ _EXTERNAL = "external.metrics.k8s.io"
 # The versions that are understood, the better one first.
 _VERSIONS = {_CUSTOM: ("v1beta2", "v1beta1"), _EXTERNAL: ("v1beta1",)}
 _NO_SHARE = "is no share of what pods request: it stays unknown with type Utilization"
-_ASSUMED = timedelta(minutes=1)
-"""What a metric is taken to be an average over where the adapter does not say: prometheus-adapter and KEDA never do."""
 _MOST_SERIES = 10_000
 _MOST_SERVED = 2**20  # Bytes of an answer that says what an API serves: two thousand kinds and more.
 
@@ -277,7 +275,7 @@ def _with_window(sample: Sample) -> Sample:
     """Assume a window of what comes without one."""
     if isinstance(sample, Unknown) or sample.value.window:
         return sample
-    return Known(replace(sample.value, window=_ASSUMED, window_from=WindowFrom.ASSUMED), sample.at)
+    return Known(replace(sample.value, window=ASSUMED, window_from=WindowFrom.ASSUMED), sample.at)
 
 
 def fault_of(metric: MetricSpec) -> str:

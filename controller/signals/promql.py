@@ -11,8 +11,8 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,22 +21,29 @@ from urllib.parse import urlencode
 from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricByName, MetricIdentifier, MetricSpec, SelectorTerm
 from controller.api.timing import PollTiming
-from controller.decision.facts import Cause, Measurement, Sample, Unknown, WindowFrom
+from controller.decision.facts import Cause, Known, Measurement, Sample, Unknown, WindowFrom
 from controller.signals.bounded_http import BoundedHttp, BoundedRequest, cause_of
 from controller.signals.exposition import PageError, level_of
 from controller.signals.poller import Poller, SourceError, Tell
 from controller.signals.ranges import range_of
-from controller.signals.source import Subject
+from controller.signals.source import ASSUMED, Subject
 
 MOST_SERIES = 1000
 """Series of one answer: more are no metric, but a mistake."""
 _MOST_BYTES = 4 * 2**20
 _LONGEST_TOKEN = 2**16
 _LONGEST_WORDS = 200
+_LATEST = 1e12  # Seconds since 1970 that are a time.
+_OLDEST_SAMPLE = 86_400.0  # Seconds: what is older is shown as that old.
 
 # Prometheus documentation, "Data model": what needs no quotes in a query.
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+# The same, "Querying": "Instant vector selectors". What is in braces is read as far as its texts.
+_SELECTOR = re.compile(
+    r"""\s*(?:[a-zA-Z_:][a-zA-Z0-9_:]*\s*|(?=\{))"""
+    r"""(?:\{(?:[^{}"'`\#]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)*\}\s*)?"""
+)
 # RE2, "Syntax": what has a meaning of its own.
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
@@ -78,13 +85,34 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def measurement_of(body: bytes, status: int = 200) -> Measurement:
+def dated(query: str) -> str:
+    """Ask for the same, and when the oldest of these samples was taken, where series are selected and nothing else.
+
+    The last sample of each counts, of up to five minutes ago, and the time in an answer is that of the query. Of an
+    expression nobody knows it.
+    """
+    if not _SELECTOR.fullmatch(query):
+        return query
+    return f'{query} or label_replace(min(timestamp({query})), "beamlit_oldest", "1", "", "")'
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A number, what Prometheus says beside it, and how old the oldest of its samples is; None for not said."""
+
+    value: Decimal
+    note: str = ""
+    age: timedelta | None = None
+
+
+def answer_of(body: bytes, status: int = 200) -> Answer:
     """Read an answer: a number, or the sum of several series as the HPA takes it. Raises SourceError."""
-    answer = _answer(body, status)
+    answer, age = _answer(body, status), None
     match answer.get("data"):
         case {"resultType": "scalar", "result": [_, str(number)]}:
             value = _number(number)
-        case {"resultType": "vector", "result": list(series)}:
+        case {"resultType": "vector", "result": list(found)}:
+            series, age = _without_age(found)
             value = _sum(series)
         case {"resultType": "string"}:
             raise SourceError("the answer is a text, not a number", Cause.INVALID)
@@ -93,7 +121,7 @@ def measurement_of(body: bytes, status: int = 200) -> Measurement:
         case _:
             raise SourceError("the answer is not as Prometheus answers")
     notes = [_words(one) for name in ("warnings", "infos") for one in _texts(answer.get(name))]
-    return Measurement(value, note="; ".join(notes)[:_LONGEST_WORDS])
+    return Answer(value, "; ".join(notes)[:_LONGEST_WORDS], age)
 
 
 def _answer(body: bytes, status: int) -> Mapping[str, Any]:
@@ -111,6 +139,20 @@ def _answer(body: bytes, status: int) -> Mapping[str, Any]:
     if status == 200:
         raise SourceError("the answer is not as Prometheus answers")
     raise SourceError(f"the answer is {status}", cause_of(status))
+
+
+def _without_age(found: Sequence[Any]) -> tuple[Sequence[Any], timedelta | None]:
+    """Separate the series from what `dated` asked for beside them. It is compared by the clock of Prometheus alone."""
+    series, age = [], None
+    for one in found:
+        match one:
+            case {"metric": {"beamlit_oldest": _}, "value": [float() | int() as now, str(number)]}:
+                if not abs(now) < _LATEST:  # nor is NaN
+                    raise SourceError("the answer is not as Prometheus answers")
+                age = timedelta(seconds=min(max(now - float(_number(number)), 0.0), _OLDEST_SAMPLE))
+            case _:
+                series.append(one)
+    return series, age
 
 
 def _sum(series: Sequence[Any]) -> Decimal:
@@ -158,6 +200,14 @@ class _Asked(NamedTuple):
     query: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """What was measured, and how long before its answer. The same number of another moment is no news."""
+
+    measurement: Measurement
+    before: timedelta = field(compare=False)
+
+
 class Prometheus:
     """Measures External metrics by instant queries; what was asked lately is asked again and again.
 
@@ -169,8 +219,9 @@ class Prometheus:
     ) -> None:
         self._configuration = configuration
         self._timeout = timing.answer
+        self._clock = clock
         self._http = BoundedHttp(_MOST_BYTES, timing.at_once, ssl.create_default_context(cafile=configuration.ca_file))
-        self._poller: Poller[_Asked, Measurement] = Poller(self._ask, timing, clock, lambda one: one.namespace)
+        self._poller: Poller[_Asked, _Measured] = Poller(self._ask, timing, clock, lambda one: one.namespace)
 
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
         """See `MetricSource`."""
@@ -179,26 +230,32 @@ class Prometheus:
         query = query_for(source.metric)
         if isinstance(query, Unknown):
             return query
-        return self._poller.look(_Asked(subject.ref.namespace, query), subject.ref, now)
+        found = self._poller.look(_Asked(subject.ref.namespace, query), subject.ref, now)
+        return Known(found.value.measurement, found.at - found.value.before) if isinstance(found, Known) else found
 
     async def run(self, tell: Tell) -> None:
         """See `PolledSource`."""
         async with self._http.opened():
             await self._poller.run(tell)
 
-    async def _ask(self, asked: _Asked) -> Measurement:
-        body = bytearray()
+    async def _ask(self, asked: _Asked) -> _Measured:
+        body, begun = bytearray(), self._clock()
         form = urlencode(
-            # One series more than is good tells that there are too many.
-            {"query": asked.query, "timeout": f"{self._timeout:g}s", "limit": MOST_SERIES + 1},
+            # One series more than is good tells that there are too many; another one tells how old they are.
+            {"query": dated(asked.query), "timeout": f"{self._timeout:g}s", "limit": MOST_SERIES + 2},
             errors="replace",
         )
         request = BoundedRequest(
             f"{self._configuration.url}/api/v1/query", self._headers(), form.encode(), statuses=_STATUSES
         )
         status = await self._http.read(request, body.extend)
-        measured = measurement_of(bytes(body), status)
-        return replace(measured, window=range_of(asked.query), window_from=WindowFrom.QUERY)
+        answer, window, said_by = answer_of(bytes(body), status), range_of(asked.query), WindowFrom.QUERY
+        if answer.age is None and not window:
+            # A range has all of its samples in it. Without one they are of before, by as much as a scrape is ago.
+            window, said_by = ASSUMED, WindowFrom.ASSUMED
+        measured = Measurement(answer.value, window=window, window_from=said_by, note=answer.note)
+        took = max(self._clock() - begun, timedelta(0))
+        return _Measured(measured, took + (answer.age or timedelta(0)))
 
     def _headers(self) -> Mapping[str, str]:
         configuration, headers = self._configuration, {"accept": "application/json"}

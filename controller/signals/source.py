@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from controller.api.kubernetes.endpoints import Replica
@@ -13,6 +13,11 @@ from controller.decision.facts import Cause, Sample, Unknown
 from controller.store.objects import ObjectRef
 
 Samples = tuple[tuple[MetricSpec, Sample], ...]
+
+ASSUMED = timedelta(minutes=1)
+"""What a metric is taken to be an average over where nobody says, or how old its samples are: Prometheus scrapes once a
+minute unless it is told otherwise, and prometheus-adapter and KEDA never say (docs/adr/0083).
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,8 @@ async def test_requests_follow_what_a_prometheus_says(
     product: Product, backends: Backends, prometheus: Answers
 ) -> None:
     one = Measured("external", product, backends)
-    external = {"metric": {"name": "sum(queue)"}, "target": TARGET}
+    # Of an expression it is not known when that was measured: a minute would be waited for before requests return.
+    external = {"metric": {"name": "sum(queue)"}, "window": "0s", "target": TARGET}
     await one.save({"type": "External", "external": external})
     await one.split("100/0 Steady")
     prometheus.behaviour = saying(answer(9.5))

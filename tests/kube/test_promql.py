@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -13,7 +13,7 @@ from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import PollTiming
-from controller.decision.facts import Cause, Known, Sample, Unknown
+from controller.decision.facts import Cause, Known, Sample, Unknown, WindowFrom
 from controller.signals import promql
 from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
@@ -125,6 +125,50 @@ async def test_what_prometheus_doubts_stands_beside_the_number(prometheus: Prome
     sample = await sampled(prometheus, "rate(queue{app='code'}[1m])", good=lambda sample: isinstance(sample, Known))
     assert isinstance(sample, Known), sample
     assert "might not be a counter" in sample.value.note
+
+
+async def test_the_time_of_the_oldest_sample_is_that_of_the_number(prometheus: Prometheus, scraped: Target) -> None:
+    """Both are what Prometheus shows for the next minutes: what was pushed, or is scraped rarely."""
+    older, newer = (datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=ago) for ago in (100, 40))
+    stamps = [("a", 3, older), ("b", 4, newer)]
+    lines = (f'held{{app="chat",zone="{zone}"}} {number} {one.timestamp() * 1000:.0f}' for zone, number, one in stamps)
+    scraped.text = PAGE + "".join(f"{line}\n" for line in lines)
+    prometheus.await_value("sum(held)", 7)
+    begun = datetime.now(UTC)
+    both, zone_b, written = [
+        await sampled(prometheus, name, selector, good=lambda sample: isinstance(sample, Known))
+        for name, selector in (
+            ("held", {"matchLabels": {"app": "chat"}}),
+            ("held", {"matchLabels": {"zone": "b"}}),
+            ('held{app=~"chat|}",zone="a"}', None),
+        )
+    ]
+    assert isinstance(both, Known) and isinstance(zone_b, Known) and isinstance(written, Known)
+    # What the question itself took is added.
+    assert both.at <= older < zone_b.at <= newer < begun
+    assert written.at <= older
+    assert (both.value.value, zone_b.value.value, written.value.value) == (7, 4, 3)
+    assert both.value.window == zone_b.value.window == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "said_by"),
+    [
+        ("queue", 0, WindowFrom.QUERY),
+        ("sum(queue)", 60, WindowFrom.ASSUMED),
+        ("42", 60, WindowFrom.ASSUMED),
+        ("sum(avg_over_time(queue[2m]))", 120, WindowFrom.QUERY),
+    ],
+)
+async def test_over_what_a_number_is_taken_to_be(
+    prometheus: Prometheus, name: str, seconds: float, said_by: WindowFrom
+) -> None:
+    begun = datetime.now(UTC)
+    sample = await sampled(prometheus, name, good=lambda sample: isinstance(sample, Known))
+    assert isinstance(sample, Known)
+    assert (sample.value.window, sample.value.window_from) == (timedelta(seconds=seconds), said_by)
+    # Only of a series it is known, and that was scraped before.
+    assert sample.at >= begun or name == "queue"
 
 
 async def test_what_more_series_match_than_are_good_is_told(prometheus: Prometheus, scraped: Target) -> None:

@@ -19,7 +19,7 @@ from controller.api.resources.metrics import MetricSpec
 from controller.api.schema.values import parse
 from controller.api.timing import REAL, PollTiming
 from controller.decision.facts import Cause, Known, Unknown
-from controller.signals.promql import Prometheus
+from controller.signals.promql import Prometheus, dated
 from controller.signals.source import PolledSource, Subject
 from controller.store.objects import ObjectRef
 from tests.support.answers import Answers, bytes_of, dripping, endless, saying, silent
@@ -106,7 +106,8 @@ async def test_what_is_asked_and_what_is_measured():
     assert head.startswith("POST /prefix/api/v1/query HTTP/1.1\r\n")
     assert "x-scope-orgid: team-a" in head.lower()
     assert "authorization" not in head.lower()
-    assert parse_qs(form) == {"query": ['queue{app="chat",zone="a"}'], "timeout": ["30s"], "limit": ["1001"]}
+    query = dated('queue{app="chat",zone="a"}')
+    assert parse_qs(form) == {"query": [query], "timeout": ["30s"], "limit": ["1002"]}
 
 
 async def test_what_several_models_need_is_asked_once():

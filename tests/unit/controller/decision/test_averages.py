@@ -24,27 +24,35 @@ EVERY, COUNTED, PER_TARGET = 5, 10, 100
 
 @dataclass
 class Averaged:
-    """A metric that is an average over so many seconds, and what is `known` of that to the law."""
+    """A metric that is an average over so many seconds, and what is `known` of that to the law.
+
+    It is measured every `held` seconds: until then it is what it was. `dated` tells the law when that was.
+    """
 
     over: int
     known: int
     behavior: Behavior = field(default_factory=lambda: Behavior(mode="Proportional"))
     counted: bool = True
+    held: int = EVERY
+    dated: bool = False
 
     def shares(self, demand: Callable[[int], float], seconds: int) -> Iterator[int]:
         """What leaves, in percent, at each sample."""
         memory, away = Memory(), 0.0
+        measured_at, mean = START, 0.0
         stayed, sent = deque[float](maxlen=self.over), deque[tuple[float, float]](maxlen=COUNTED)
         for second in range(seconds):
             now, arriving = START + timedelta(seconds=second), demand(second)
             stayed.append(arriving * (1 - away))
             sent.append((arriving * (1 - away), arriving * away))
+            if second % self.held == 0:
+                measured_at, mean = now, sum(stayed) / len(stayed)
             if second % EVERY:
                 continue
-            mean = sum(stayed) / len(stayed)
             state = "Breached" if mean >= 1 else "Clear"
             window = timedelta(seconds=self.known)
-            signal = Signal("mean", "1", state, str(mean), at=now, window=window, least=mean, most=mean)
+            at = measured_at if self.dated else now
+            signal = Signal("mean", "1", state, str(mean), at=at, window=window, least=mean, most=mean)
             facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,), traffic=self.traffic(sent, memory, now))
             decision, memory = decide(Terms(True, behavior=self.behavior), facts, memory, now)
             away = decision.split.remote / 100
@@ -86,6 +94,23 @@ def test_a_share_that_is_found_by_an_average_comes_to_rest(over, counted):
 def test_without_its_window_it_swings():
     shares = list(Averaged(120, 0, counted=False).shares(surge, 1800))
     assert max(shares) > 70 and turns(shares) > 5
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("held", [15, 30, 60])
+@pytest.mark.parametrize("after", [0, 7], ids=["surge at a scrape", "surge in between"])
+@pytest.mark.parametrize(("known", "dated"), [(0, True), (60, False)], ids=["its time is told", "a minute is assumed"])
+def test_a_number_that_is_held_until_the_next_scrape_is_acted_on_once(known, dated, after, held, counted):
+    """A gauge that Prometheus scrapes every 15 to 60 seconds, and that is asked for every five."""
+    metric = Averaged(1, known, counted=counted, held=held, dated=dated)
+    shares = list(metric.shares(lambda second: surge(second - after), 1800))
+    assert turns(shares) == 0
+    assert 25 <= shares[-1] < 45 and max(shares) < 45
+
+
+@pytest.mark.parametrize(("held", "at_least"), [(30, 60), (60, 80)])
+def test_taken_for_one_of_now_it_is_acted_on_again_and_again(held, at_least):
+    assert max(Averaged(1, 0, held=held).shares(surge, 1800)) > at_least
 
 
 @pytest.mark.parametrize("over", [60, 300])

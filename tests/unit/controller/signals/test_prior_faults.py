@@ -15,10 +15,10 @@ from controller.api.resources.metrics import MetricByName, MetricSpec
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.api.timing import REAL
-from controller.decision import Known, Signal, Unknown
+from controller.decision import Known, Measurement, Signal, Unknown
 from controller.decision.signals import compare
 from controller.programs.sources import sources_everywhere
-from controller.signals.promql import measurement_of, query_for
+from controller.signals.promql import answer_of, query_for
 from controller.signals.source import Sampler
 from controller.store.kube.answers import UnauthorizedError, UnusableAnswerError
 from controller.store.protocol import ForbiddenError, NotFoundError, RefusedError, StoreError, UnavailableError
@@ -139,8 +139,8 @@ def test_prior_fault_9_an_average_is_what_was_measured_by_the_replicas_and_no_ra
     assert query_for(metric.source.metric) == "queue"
     for measured, state in (("29", "Clear"), ("30", "Breached")):
         data = {"resultType": "vector", "result": [{"metric": {}, "value": [1, measured]}]}
-        answer = measurement_of(json.dumps({"status": "success", "data": data}).encode())
-        assert compare(metric, Known(answer, NOW), replicas=3).state == state
+        answer = answer_of(json.dumps({"status": "success", "data": data}).encode())
+        assert compare(metric, Known(Measurement(answer.value), NOW), replicas=3).state == state
 
 
 async def test_prior_fault_9_with_a_prometheus_the_other_metrics_are_measured_as_without() -> None:

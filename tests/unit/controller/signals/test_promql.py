@@ -11,7 +11,7 @@ from controller.api.resources.metrics import MetricIdentifier
 from controller.api.schema.values import parse
 from controller.decision.facts import Unknown
 from controller.signals.poller import SourceError
-from controller.signals.promql import MOST_SERIES, measurement_of, query_for
+from controller.signals.promql import MOST_SERIES, answer_of, dated, query_for
 
 
 def query(name, **selector):
@@ -65,22 +65,83 @@ def series(*numbers):
 
 def refused(body, status=200):
     with pytest.raises(SourceError) as caught:
-        measurement_of(body, status)
+        answer_of(body, status)
     return str(caught.value)
 
 
 def test_prior_fault_9_a_scalar_is_a_number():
-    assert measurement_of(answer("scalar", [1700000000.1, "4.5"])).value == Decimal("4.5")
+    assert answer_of(answer("scalar", [1700000000.1, "4.5"])).value == Decimal("4.5")
 
 
 def test_several_series_add_up_as_with_the_hpa():
-    measured = measurement_of(answer("vector", series("1", "2.5", "3e2")))
-    assert measured.value == Decimal("303.5")
-    assert measured.pods is None
+    assert answer_of(answer("vector", series("1", "2.5", "3e2"))).value == Decimal("303.5")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "queue",
+        "job:queue:max",
+        'queue{app="chat",zone=~"a|b"}',
+        ' queue { app = "}" , zone=\'"a"}\' , odd=`"}`, more="\\"}" } ',
+        '{app="chat"}',
+        '{"queue", app="chat"}',
+        "queue{}",
+    ],
+)
+def test_of_selected_series_it_is_asked_when_the_oldest_was_measured(selector):
+    oldest = f'label_replace(min(timestamp({selector})), "beamlit_oldest", "1", "", "")'
+    assert dated(selector) == f"{selector} or {oldest}"
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "sum(queue)",
+        "queue[1m]",
+        "queue offset 1m",
+        "queue @ 5",
+        "queue or other",
+        'queue{a="b"} + 1',
+        'queue{a="b"}{c="d"}',
+        'queue{a="b"} # }',
+        "queue{a=`}",
+        "queue # {}",
+        "42",
+        "",
+        " ",
+        "-queue",
+        "queue{" + '"' * 10_001 + "}",
+    ],
+)
+def test_an_expression_is_asked_as_it_is(expression):
+    assert dated(expression) == expression
+
+
+def oldest(number, now=1700000000.1):
+    return {"metric": {"beamlit_oldest": "1"}, "value": [now, number]}
+
+
+@pytest.mark.parametrize(
+    ("number", "seconds"),
+    [("1699999970.1", 30), ("1700000000.1", 0), ("1700000005", 0), ("1.69e9", 86400), ("0", 86400), ("-1e12", 86400)],
+)
+def test_how_old_the_oldest_sample_is_by_the_clock_of_prometheus(number, seconds):
+    found = answer_of(answer("vector", [oldest(number), *series("3", "4")]))
+    assert found.value == 7
+    assert found.age is not None and round(found.age.total_seconds(), 3) == seconds
+    assert answer_of(answer("vector", series("3"))).age is None
+    assert (
+        answer_of(answer("vector", [{"metric": {"beamlit_oldest": "1"}, "value": [1, "5"]}, *series("3")])).value == 3
+    )
+
+
+def test_as_many_series_as_may_be_have_an_age_beside_them():
+    assert answer_of(answer("vector", [*series(*["1"] * MOST_SERIES), oldest("1699999970.1")])).value == MOST_SERIES
 
 
 def test_a_sum_of_tenths_has_no_rest():
-    assert measurement_of(answer("vector", series("0.1", "0.2"))).value == Decimal("0.3")
+    assert answer_of(answer("vector", series("0.1", "0.2"))).value == Decimal("0.3")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +159,10 @@ def test_a_sum_of_tenths_has_no_rest():
         (answer("vector", ["x"]), "the answer is not as Prometheus answers"),
         (answer("vector", {"a": 1}), "the answer is not as Prometheus answers"),
         (answer("scalar", [1, 2]), "the answer is not as Prometheus answers"),
+        (answer("vector", [oldest("1699999970.1")]), "no series matches"),
+        (answer("vector", [oldest("NaN"), *series("1")]), "NaN was measured, which is no number"),
+        (answer("vector", [oldest("1", float("nan")), *series("1")]), "the answer is not as Prometheus answers"),
+        (answer("vector", [oldest("1", 10**400), *series("1")]), "the answer is not as Prometheus answers"),
         (b"<html>", "the answer is not as Prometheus answers"),
         (b"", "the answer is not as Prometheus answers"),
         (b"[1]", "the answer is not as Prometheus answers"),
@@ -124,16 +189,16 @@ def test_an_error_of_something_before_prometheus_is_its_number():
 
 def test_warnings_are_shown_beside_the_number():
     body = answer("vector", series("1"), warnings=["one store is away"], infos=["may be no counter"])
-    assert measurement_of(body).note == "one store is away; may be no counter"
-    assert measurement_of(answer("vector", series("1"), warnings="x", infos=[1, {}])).note == ""
-    assert len(measurement_of(answer("vector", series("1"), warnings=["x" * 5000] * 1000)).note) <= 200
+    assert answer_of(body).note == "one store is away; may be no counter"
+    assert answer_of(answer("vector", series("1"), warnings="x", infos=[1, {}])).note == ""
+    assert len(answer_of(answer("vector", series("1"), warnings=["x" * 5000] * 1000)).note) <= 200
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
 def test_no_answer_breaks_the_reader(body):
     for status in (200, 400):
         with pytest.raises(SourceError):
-            measurement_of(body, status)
+            answer_of(body, status)
 
 
 @given(
@@ -148,4 +213,4 @@ def test_no_answer_breaks_the_reader(body):
 def test_no_data_breaks_the_reader(data):
     body = json.dumps({"status": "success", "data": data, "warnings": data}).encode()
     with pytest.raises(SourceError):
-        measurement_of(body)
+        answer_of(body)
