@@ -44,8 +44,8 @@ from controller.store.directory.checking import check_file
 
 Law = Literal["Threshold", "Proportional"]
 
-_MOST_WAKES = 1000
-"""Between two lines, of which each may be a step: more are left out."""
+MOST_DECISIONS = 1000
+"""Between two lines, of which each may be a step: what is due after them is left out, and that is told."""
 COUNTED = timedelta(seconds=REAL.reports.window)
 """Over how long the product counts requests."""
 _ALL_LOCAL = Split.away(0)
@@ -57,13 +57,15 @@ class Moment:
     """One decision of the simulation, and the largest demand then in multiples of its target, as far as it is known.
 
     `overflow` is how many percent of the requests leave because the replicas have no room for them, beside what the
-    split sends; None where there is a limit and nothing tells.
+    split sends; None where there is a limit and nothing tells. `left_out` is how much of the time until the next line
+    is not simulated: another decision was due before it.
     """
 
     at: datetime
     decision: Decision
     demand: float | None
     overflow: float | None = 0.0
+    left_out: timedelta = timedelta(0)
 
     @property
     def away(self) -> float:
@@ -113,14 +115,15 @@ def replay(intent: Intent, lines: Sequence[Line], window: timedelta = timedelta(
     past = _Past(intent, window)
     ends = [later.at for _, later in pairwise(lines)] + [lines[-1].at]
     for line, until in zip(lines, ends, strict=True):
-        now, wakes, facts = line.at, 0, past.facts(line)
-        while True:
+        facts, demand, now = past.facts(line), _demand(intent, line), line.at
+        for decisions_left in reversed(range(MOST_DECISIONS)):
             decision = past.decide(facts, now)
-            yield Moment(now, decision, _demand(intent, line), _overflow(intent, line, decision.split.local / 100))
-            wakes += 1
-            if decision.wake_at is None or decision.wake_at >= until or wakes > _MOST_WAKES:
+            due = min(decision.wake_at or until, until)
+            overflow = _overflow(intent, line, decision.split.local / 100)
+            yield Moment(now, decision, demand, overflow, timedelta(0) if decisions_left else until - due)
+            if due == until:
                 break
-            now = decision.wake_at
+            now = due
 
 
 class _Past:
@@ -260,7 +263,7 @@ def changes(moments: Sequence[Moment]) -> tuple[Moment, ...]:
 
 
 def summary(moments: Sequence[Moment]) -> Mapping[str, Any]:
-    """Sum up a simulation: how often the split changed, and how long and how much left."""
+    """Sum up a simulation: how often the split changed, how long and how much left, and how long nothing tells."""
     spans = [(a, (b.at - a.at).total_seconds()) for a, b in pairwise(moments)]
     seconds = sum(span for _, span in spans)
     splits = [_ALL_LOCAL, *(one.decision.split for one in moments)]
@@ -269,6 +272,7 @@ def summary(moments: Sequence[Moment]) -> Mapping[str, Any]:
         "splitChanges": sum(a != b for a, b in pairwise(splits)),
         "secondsAway": sum(span for one, span in spans if one.away),
         "averageAwayPercent": round(sum(one.away * span for one, span in spans) / seconds, 2) if seconds else 0.0,
+        "secondsLeftOut": sum(one.left_out.total_seconds() for one in moments),
     }
     if any(one.overflow is None for one in moments):
         return {**found, "averageOverflowPercent": None}
@@ -344,10 +348,16 @@ def _sentence(moments: Sequence[Moment]) -> str:
             f". What leaves by maxRequestsPerReplica is not in it where the column {IN_FLIGHT!r} is not: requests in "
             "flight for each replica"
         )
+    left_out = (
+        f"\nNot simulated: {timedelta(seconds=found['secondsLeftOut'])} of it. Between two lines {MOST_DECISIONS} "
+        "decisions are made at most; then the last split stays until the next line. Give lines that are closer."
+        if found["secondsLeftOut"]
+        else ""
+    )
     return (
         f"In {timedelta(seconds=found['seconds'])}: {found['splitChanges']} changes of the split, requests away for "
         f"{timedelta(seconds=found['secondsAway'])}, {found['averageAwayPercent']} % of the time's requests on "
-        f"average{told}."
+        f"average{told}.{left_out}"
     )
 
 

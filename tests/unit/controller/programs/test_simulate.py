@@ -8,7 +8,16 @@ from click.testing import CliRunner
 
 from controller.cli.main import main
 from controller.programs.history import SimulationError, read_history
-from controller.programs.simulate import as_plot, as_table, columns_of, read_model, replay
+from controller.programs.simulate import (
+    MOST_DECISIONS,
+    as_object,
+    as_plot,
+    as_table,
+    columns_of,
+    read_model,
+    replay,
+    summary,
+)
 
 MODEL = """\
 apiVersion: deployment.beamlit.com/v1alpha1
@@ -174,6 +183,23 @@ def test_the_command_shows_each_form_and_takes_another_law(tmp_path):
     failed = run()
     assert failed.exit_code == 1
     assert f"{tmp_path / 'h.csv'}:2: is not UTF-8 text" in failed.output
+
+
+def test_what_is_left_out_between_two_lines_is_told():
+    """A recovery of an hour in steps of a second is 3600 decisions: lines of an hour leave most of them out."""
+    slow = read_model("m.yaml", MODEL.replace("MODE", "Threshold, recoverAfter: 1h"))
+
+    def played(seconds):
+        rows = "".join(f"{at},10,{int(at > 0)}\n" for at in range(0, 7201, seconds))
+        return tuple(replay(slow, read_history("h.csv", f"time,cpu,ready\n{rows}", *columns_of(slow))))
+
+    sparse, dense = played(3600), played(600)
+    assert summary(sparse)["secondsLeftOut"] == 3600 - MOST_DECISIONS
+    assert "Not simulated: 0:43:20 of it. Between two lines 1000 decisions" in as_table(sparse)
+    assert "Not simulated: 0:43:20" in as_plot(sparse)
+    assert as_object(sparse)["summary"]["secondsLeftOut"] == 2600
+    assert as_object(dense)["summary"]["secondsLeftOut"] == 0
+    assert "Not simulated" not in as_table(dense)
 
 
 def test_a_plot_of_one_moment_is_one_row():
