@@ -231,7 +231,11 @@ class Prometheus:
         if isinstance(query, Unknown):
             return query
         found = self._poller.look(_Asked(subject.ref.namespace, query), subject.ref, now)
-        return Known(found.value.measurement, found.at - found.value.before) if isinstance(found, Known) else found
+        if isinstance(found, Unknown):
+            return found
+        measured = found.value
+        # The answer is one for all who ask so, and each of them divides it by its own replicas for an average.
+        return Known(replace(measured.measurement, pods=subject.scale), found.at - measured.before)
 
     async def run(self, tell: Tell) -> None:
         """See `PolledSource`."""

@@ -16,17 +16,23 @@ import trustme
 
 from controller.api.resources.configuration import PrometheusConfiguration
 from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.scalars import number_of
 from controller.api.schema.values import parse
 from controller.api.timing import REAL, PollTiming
 from controller.decision.facts import Cause, Known, Unknown
+from controller.decision.signals import compare
 from controller.signals.promql import Prometheus, dated
 from controller.signals.source import PolledSource, Subject
 from controller.store.objects import ObjectRef
 from tests.support.answers import Answers, bytes_of, dripping, endless, saying, silent
+from tests.support.hpa_cases import wanted
+from tests.support.hpa_signals import disagreements
+from tests.support.hpa_table import CASES
 from tests.support.memory import peak_memory
 from tests.support.waiting import until
 
 REF = ObjectRef("ModelDeployment", "default", "chat")
+SUBJECT = Subject(REF)
 PATIENT = PollTiming(every=0.05, answer=30.0, longest_pause=0.1, old_after=60.0)
 HASTY = replace(PATIENT, answer=0.3)
 
@@ -68,12 +74,12 @@ async def asked(behaviour, timing=PATIENT, *, path="", scheme="http", tls=None, 
             yield server, source
 
 
-async def sampled(source, metric, good):
+async def sampled(source, metric, good, subject=SUBJECT):
     """Wait until what is known is good, and return it."""
     seen = []
 
     def is_good():
-        seen[:] = [source.sample(Subject(REF), metric, datetime.now(UTC))]
+        seen[:] = [source.sample(subject, metric, datetime.now(UTC))]
         return good(seen[0])
 
     await until(is_good, f"a good sample: {seen}")
@@ -119,6 +125,27 @@ async def test_what_several_models_need_is_asked_once():
         await sampled(source, external("q"), known)
     assert len(server.asked) == 1
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one.external], ids=lambda case: case.name)
+async def test_we_say_of_external_metrics_what_the_autoscaler_says(case):
+    """Whoever knows the metric: the table has what an adapter says of it, and a Prometheus has the same series."""
+    series = vector(*(str(number_of(one.value)) for one in wanted(case, case.external)))
+    subject, ready = Subject(REF, scale=case.declared), 1
+    metrics = [parse(MetricSpec, dict(one)) for one in case.metrics]
+    async with asked(saying(series)) as (_, source):
+        signals = tuple([compare(one, await sampled(source, one, known, subject), ready) for one in metrics])
+    assert disagreements(signals, case.says, case.tolerance) == []
+
+
+async def test_without_a_workload_an_average_is_over_the_ready_replicas():
+    average = {"type": "AverageValue", "averageValue": "10"}
+    metric = parse(MetricSpec, {"type": "External", "external": {"metric": {"name": "q"}, "target": average}})
+    async with asked(saying(vector("40"))) as (_, source):
+        of_four, of_nobody = [
+            compare(metric, await sampled(source, metric, known, Subject(REF, scale=scale)), 2) for scale in (4, None)
+        ]
+    assert (of_four.current, of_nobody.current) == ("10", "20")
 
 
 async def test_a_token_is_read_anew_for_each_query(tmp_path):

@@ -5,7 +5,7 @@ The cases themselves are in tests/support/hpa_table.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -95,6 +95,27 @@ class Case:
     @property
     def declared(self) -> int:
         return len(self.pods) if self.replicas is None else self.replicas
+
+
+def wanted(case: Case, series: Iterable[Series]) -> list[Series]:
+    """The series with the labels that a metric of the case asks for."""
+    specs = [metric[field] for metric in case.metrics for field in metric.keys() - {"type"}]
+    selectors = {one["metric"]["name"]: one["metric"].get("selector", {}) for one in specs if "metric" in one}
+    return [one for one in series if one.metric in selectors and _has(dict(one.labels), selectors[one.metric])]
+
+
+def _has(labels: Mapping[str, str], selector: Mapping[str, Any]) -> bool:
+    """Whether a selector chooses labels, as every metrics adapter has it from the library of Kubernetes."""
+    holds = {
+        "In": lambda one: labels.get(one["key"]) in one["values"],
+        "NotIn": lambda one: labels.get(one["key"]) not in one["values"],
+        "Exists": lambda one: one["key"] in labels,
+        "DoesNotExist": lambda one: one["key"] not in labels,
+    }
+    expressions = selector.get("matchExpressions", ())
+    return selector.get("matchLabels", {}).items() <= labels.items() and all(
+        holds[one["operator"]](one) for one in expressions
+    )
 
 
 def pod_object(pod: APod) -> dict[str, Any]:

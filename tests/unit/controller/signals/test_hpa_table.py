@@ -12,7 +12,7 @@ import pytest
 
 from controller.decision import Signal
 from controller.decision.demand import Demand, Projected
-from tests.support.hpa_cases import APod, Case, Series, Verdict, pod_object, pod_status
+from tests.support.hpa_cases import APod, Case, Series, Verdict, pod_object, pod_status, wanted
 from tests.support.hpa_signals import disagreements, signals_of
 from tests.support.hpa_table import CASES
 from tests.support.kube.kubelet import MEBIBYTE
@@ -44,27 +44,6 @@ def an_api(case: Case) -> Api:
     for one in wanted(case, case.external):
         add(f"{external}/{SERVED}/{quote(one.metric, safe='')}", external_value(one))
     return Api(answers)
-
-
-def wanted(case: Case, series: Iterable[Series]) -> list[Series]:
-    """The series with the labels that a metric of the case asks for."""
-    specs = [metric[field] for metric in case.metrics for field in metric.keys() - {"type"}]
-    selectors = {one["metric"]["name"]: one["metric"].get("selector", {}) for one in specs if "metric" in one}
-    return [one for one in series if one.metric in selectors and _has(dict(one.labels), selectors[one.metric])]
-
-
-def _has(labels: Mapping[str, str], selector: Mapping[str, Any]) -> bool:
-    """Whether a selector chooses labels, as every metrics adapter has it from the library of Kubernetes."""
-    holds = {
-        "In": lambda one: labels.get(one["key"]) in one["values"],
-        "NotIn": lambda one: labels.get(one["key"]) not in one["values"],
-        "Exists": lambda one: one["key"] in labels,
-        "DoesNotExist": lambda one: one["key"] not in labels,
-    }
-    expressions = selector.get("matchExpressions", ())
-    return selector.get("matchLabels", {}).items() <= labels.items() and all(
-        holds[one["operator"]](one) for one in expressions
-    )
 
 
 def a_pod(pod: APod) -> dict[str, Any]:
