@@ -152,7 +152,9 @@ def failover(lasting: timedelta | None) -> _Asked:
 
 @_by_hand(_FOR)
 def failback(lasting: timedelta | None) -> _Asked:
-    """Keep every request of the model NAME local: `beamlit set-split 0`.
+    """Send no request of the model NAME to the remote backend by the split: `beamlit set-split 0`.
+
+    Envoy's own failover goes on; and with `maxRequestsPerReplica`, what the replicas have no room for still leaves.
 
     \b
     Examples:

@@ -118,9 +118,14 @@ def override(s: Situation) -> Match | Miss:
     if not wanted.in_force(s.now):
         return Miss(f"the override ended at {wanted.until:%Y-%m-%dT%H:%M:%SZ}")
     end = f"until {wanted.until:%Y-%m-%dT%H:%M:%SZ}" if wanted.until else "until the annotation is removed"
+    each = s.terms.behavior.max_requests_per_replica
+    # Envoy goes by the limit whatever the split is, for what the split leaves to the replicas.
+    beside = (
+        f"; what is more than {each} in flight for each replica leaves, too" if each and wanted.remote < 100 else ""
+    )
     return Match(
         Split.away(wanted.remote),
-        f"set by hand: {wanted.remote} % of the requests go to the remote backend, {end}",
+        f"set by hand: {wanted.remote} % of the requests go to the remote backend, {end}{beside}",
         f"the override holds {end}",
         wanted.until,
     )

@@ -113,12 +113,26 @@ def unanswered(known: Explanation, wanted: Annotations) -> str:
 
     Empty where it does, where nobody knows, and where they send none there.
     """
-    terms, _ = terms_of(True, Behavior(), {name: value for name, value in wanted.items() if value is not None})
+    terms, _ = terms_of(True, Behavior(), _set(wanted))
     health = known.status.condition("RemoteHealthy")
     if terms.override is None or not terms.override.remote or health is None or health.status != "False":
         return ""
     words = f"the remote backend does not answer ({health.reason}: {health.message})"
     return f"{words}: what is sent there comes back to the replicas, and fails where none is ready"
+
+
+def beside_limit(known: Explanation, wanted: Annotations) -> str:
+    """Say that more leaves than these annotations send away, where the replicas take so many requests and no more.
+
+    Empty where there is no such limit, where nothing may leave, and where they leave nothing to the replicas.
+    """
+    override, local = terms_of(True, Behavior(), _set(wanted))[0].override, known.status.local
+    if override is None or override.remote == 100 or local is None or local.capacity is None:
+        return ""
+    return (
+        f"what is more than {local.capacity} requests in flight leaves all the same: to end that as well, remove "
+        "spec.offloadingConfig.behavior.maxRequestsPerReplica"
+    )
 
 
 class Standing(Enum):
@@ -177,6 +191,10 @@ def _is_read(status: ModelDeploymentStatus, terms: Terms, override: Override | N
     if override is None or status.split.reason != Reason.OVERRIDE:
         return True
     return (status.split.remote, status.split.changes_at) == (override.remote, override.until)
+
+
+def _set(wanted: Annotations) -> dict[str, str]:
+    return {name: value for name, value in wanted.items() if value is not None}
 
 
 def _terms(stored: StoredObject) -> tuple[Terms, tuple[str, ...]]:

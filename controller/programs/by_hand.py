@@ -21,6 +21,7 @@ from controller.plan.by_hand import (
     Annotations,
     Enforcement,
     Standing,
+    beside_limit,
     enforcement,
     in_words,
     is_already,
@@ -145,7 +146,8 @@ def _say_what_is_in_the_way(stored: StoredObject, wanted: Annotations, hand: Han
     known = explain(stored, hand.clock())
     if wanted != RESUME and (rule := overruling(known)):
         hand.tell(f"  note   {rule.rule} comes before it and decides for now: {rule.message}")
-    elif words := unanswered(known, wanted):
+        return
+    for words in filter(None, (unanswered(known, wanted), beside_limit(known, wanted))):
         hand.tell(f"  note   {words}")
 
 

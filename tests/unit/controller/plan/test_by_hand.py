@@ -13,6 +13,7 @@ from controller.plan.by_hand import (
     PAUSE,
     RESUME,
     Standing,
+    beside_limit,
     enforcement,
     in_words,
     is_already,
@@ -227,6 +228,32 @@ def test_that_the_remote_backend_does_not_answer_is_known_before_anything_is_sen
     assert [said(one, Down()) for one in (to_split(0, None, NOW), PAUSE, RESUME)] == ["", "", ""]
     assert said(to_split(100, None, NOW)) == "", "nobody knows"
     assert unanswered(explain(MODEL.stored(), NOW), to_split(100, None, NOW)) == ""
+
+
+LIMITED = MODEL.offloading(maxRequestsPerReplica=4)
+
+
+def test_that_the_excess_leaves_whatever_is_set_by_hand_is_known_before():
+    def said(wanted, model=LIMITED):
+        status = planned(model, a_service().port(80), a_slice().ready("10.0.0.1", "10.0.0.2")).as_object()
+        return beside_limit(explain(model.stored(status=status), NOW), wanted)
+
+    for remote in (0, 30):
+        assert said(to_split(remote, None, NOW)).startswith(
+            "what is more than 8 requests in flight leaves all the same"
+        )
+    assert [said(one) for one in (to_split(100, None, NOW), PAUSE, RESUME)] == ["", "", ""]
+    assert [said(to_split(0, None, NOW), one) for one in (MODEL, LIMITED.disabled())] == ["", ""]
+
+
+def test_what_is_set_by_hand_says_that_the_excess_leaves():
+    def message(override):
+        overridden = LIMITED.overridden(override)
+        return planned(overridden, a_service().port(80), a_slice().ready("10.0.0.1")).split.message
+
+    beside = "; what is more than 4 in flight for each replica leaves, too"
+    assert message("remote=0").endswith(f"until the annotation is removed{beside}")
+    assert beside not in message("remote=100")
 
 
 def test_what_is_in_force_says_that_nobody_answers_there():

@@ -34,7 +34,8 @@ def test_the_text_for_people():
 default/chat: 70 % of the requests stay local, 30 % go to the remote backend
 
   decided      70/30 Override, since 2026-01-01T00:00:00Z (2m10s ago)
-  because      set by hand: 30 % of the requests go to the remote backend, until 2026-01-01T00:10:00Z
+  because      set by hand: 30 % of the requests go to the remote backend, until 2026-01-01T00:10:00Z; what \
+is more than 4 in flight for each replica leaves, too
   returns      the override holds until 2026-01-01T00:10:00Z
   by itself    may change at 2026-01-01T00:10:00Z (in 7m50s)
   measured     no request is known to have gone elsewhere than the split says

@@ -8,7 +8,7 @@ import pytest
 
 from controller.api.timing import Timing
 from controller.plan.by_hand import PAUSE
-from controller.programs.by_hand import Hand, Outcome, _in_force, _write
+from controller.programs.by_hand import Direction, Hand, Outcome, _in_force, _say_what_is_in_the_way, _write
 from controller.programs.models import DEFAULT_SERVER, FoundModel, ModelError, Place, UnreachableError
 from controller.store.protocol import ConflictError
 from tests.support.objects import a_model, a_service, a_slice
@@ -127,3 +127,13 @@ def test_who_waits_is_told_in_the_end_that_nobody_answers():
         ["  not in force  connection refused"],
         ["  not in force  no controller has looked at this model yet"],
     )
+
+
+@pytest.mark.parametrize(("model", "notes"), [(MODEL, 0), (MODEL.offloading(maxRequestsPerReplica=4), 1)])
+def test_who_keeps_requests_local_is_told_of_the_limit_that_sends_some_away(model, notes):
+    told = []
+    status = planned(model, a_service().port(80), a_slice().ready("10.0.0.1")).as_object()
+    hand = Hand(told.append, lambda: NOW, Timing())
+    _say_what_is_in_the_way(model.stored(status=status), Direction(remote=0).annotations(NOW), hand)
+    assert len(told) == notes
+    assert all(line.startswith("  note   what is more than 4 requests in flight leaves all the same") for line in told)
