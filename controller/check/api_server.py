@@ -78,7 +78,7 @@ def _clock(at: datetime | None, asked: datetime, answered: datetime) -> Iterator
     ahead = max(asked - timedelta(seconds=1) - at, timedelta(0)) or min(answered - at, timedelta(0))
     seconds = ahead.total_seconds()
     words = f"the clock of this machine is {abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} it"
-    remedy = "set the clock (NTP): `beamlit set-split --for` writes the end of an override by it"
+    remedy = "set the clock (NTP): `beamlit explain` says by it how old things are, and what is over"
     if abs(ahead) <= _AGREES:
         yield _SAYS.ok("clock", "the clock of this machine agrees with it")
     elif abs(ahead) < _MISLEADS:

@@ -39,6 +39,16 @@ def to_split(remote: int, lasting: timedelta | None, now: datetime) -> Annotatio
     return {OVERRIDE: f"remote={remote} until={_moment(until)}"}
 
 
+def ahead_of_us(asked: datetime, told: datetime, answered: datetime) -> timedelta:
+    """Say how far another clock is ahead of ours, which showed `asked` and `answered` before and after it was `told`.
+
+    It is told in whole seconds, and was at most a second later. Clocks that may agree do. Of others it is the most that
+    it may be, so that what ends by the other clock does not end before its time.
+    """
+    least, most = told - answered, told + timedelta(seconds=1) - asked
+    return timedelta(0) if least <= timedelta(0) <= most else most
+
+
 def is_already(stored: StoredObject, wanted: Annotations) -> bool:
     """Say whether an object has these annotations, and none of those that it shall not have."""
     has = by_hand(stored)

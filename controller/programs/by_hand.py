@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from functools import partial
 
 from controller.api.schema.text import printable
 from controller.api.timing import Timing
@@ -99,17 +100,27 @@ def direct(place: Place, name: str, direction: Direction, hand: Hand) -> Outcome
 async def _direct(place: Place, name: str, direction: Direction, hand: Hand) -> Outcome:
     async with models_at(place, hand.timing) as models:
         found = await models.find(name)
-        wanted = direction.annotations(hand.clock())
         if isinstance(models, RunModels):
+            wanted = direction.annotations(hand.clock())
             is_done = is_already(found.stored, wanted)
             _say_what_to_write(found, wanted, models, hand)
         else:
+            # What is written ends by the clock of those who read it, and not by that of whoever types.
+            ahead = await models.ahead(hand.clock)
+            hand = replace(hand, clock=partial(_shifted, hand.clock, ahead))
+            wanted = direction.annotations(hand.clock())
             before, after = await _write(models, found.stored, wanted)
             _say_what_was_written(before, after, wanted, models, hand)
+            if ahead and direction.lasting:
+                _say_whose_time(ahead, models, hand)
             found, is_done = FoundModel(after), True
         if hand.wait is not None:
             return await _in_force(models, found, wanted, hand)
         return Outcome.DONE if is_done else Outcome.LEFT_TO_AUTHOR
+
+
+def _shifted(clock: Callable[[], datetime], ahead: timedelta) -> datetime:
+    return clock() + ahead
 
 
 async def _write(models: ClusterModels, stored: StoredObject, wanted: Annotations) -> tuple[StoredObject, StoredObject]:
@@ -140,6 +151,12 @@ def _say_what_was_written(
             f"  note   {', '.join(others)} manages this annotation too, and may set it back: change it there as well"
         )
     _say_what_is_in_the_way(after, wanted, hand)
+
+
+def _say_whose_time(ahead: timedelta, models: ClusterModels, hand: Hand) -> None:
+    off = "behind" if ahead > timedelta(0) else "ahead of"
+    seconds = abs(ahead).total_seconds()
+    hand.tell(f"  note   the clock here is {seconds:.0f} s {off} that of {models.where}, by which it ends")
 
 
 def _say_what_is_in_the_way(stored: StoredObject, wanted: Annotations, hand: Hand) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.values import parse
 from controller.api.timing import Timing
 from controller.decision import SentRequests
+from controller.plan.by_hand import ahead_of_us
 from controller.programs.status import NoStatusError, fetch_status
 from controller.store.kube import KubeClient
 from controller.store.kube.access import find_source
@@ -35,6 +37,8 @@ from controller.store.protocol import (
 
 DEFAULT_SERVER = "http://127.0.0.1:19000"
 """The admin address of a `beamlit run` that was given none."""
+
+_LONGEST_VERSION = 4096  # Bytes of an answer of which only the head matters.
 
 # So ends the error for a kind that the API server does not have: it answers for it without words of its own.
 _UNKNOWN_KIND = "HTTP 404"
@@ -173,6 +177,7 @@ class ClusterModels:
 
     def __init__(self, client: KubeClient, namespace: str, longest: float) -> None:
         self.where = f"the cluster {client.server}"
+        self._client = client
         self._objects = KubeObjects(client)
         self._namespace = namespace
         self._longest = longest
@@ -193,6 +198,19 @@ class ClusterModels:
             async with asyncio.timeout(self._longest):
                 patch = {"metadata": {"annotations": dict(changes)}}
                 return await self._objects.patch(stored.ref, patch, Precondition.unchanged(stored))
+
+    async def ahead(self, clock: Callable[[], datetime]) -> timedelta:
+        """Say how far the clock of the API server is ahead of this one (UTC), as any of its answers tells.
+
+        One without a time, such as of a proxy in between, says nothing against ours. Raises ModelError.
+        """
+        asked = clock()
+        try:
+            async with asyncio.timeout(self._longest):
+                told = (await self._client.look("/version", {}, "application/json", _LONGEST_VERSION)).at
+        except (StoreError, TimeoutError) as error:
+            raise UnreachableError(f"{self.where} gives no answer: {error}") from error
+        return ahead_of_us(asked, told, clock()) if told else timedelta(0)
 
     @contextlib.contextmanager
     def _told(self, verb: str, ref: ObjectRef) -> Iterator[None]:

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from controller.api.timing import REAL
+from controller.programs.by_hand import Direction, Hand, Outcome, direct
+from controller.programs.models import Place
 from tests.support.beamlit import Ended, beamlit
 from tests.support.kube.cluster import User
 from tests.support.kube.site import Site
@@ -112,6 +115,25 @@ async def test_failover_and_failback(running_site: Site) -> None:
     back = await run(site, user, "failback away --wait")
     assert (back.code, await site.split("away")) == (0, "100/0 Override")
     assert "undo   beamlit set-split 100 away" in back.output
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(0), timedelta(minutes=3)])
+async def test_a_while_is_one_of_the_clock_of_the_cluster(running_site: Site, off: timedelta) -> None:
+    """Whoever types may have another clock: his two minutes were over before they began, or lasted for five."""
+    site, user, lasting, told = running_site, hand(running_site), timedelta(minutes=2), list[str]()
+    site.write(a_model("late"))
+    skewed = Hand(told.append, lambda: datetime.now(UTC) + off, REAL)
+    place = Place(kubeconfig=user.kubeconfig, namespace=site.namespace)
+    begun = datetime.now(UTC)
+    outcome = await asyncio.to_thread(direct, place, "late", Direction(remote=30, lasting=lasting), skewed)
+    ended = datetime.now(UTC)
+    (override,) = (await annotations(site, "late")).values()
+    until = datetime.fromisoformat(override.partition(" until=")[2])
+    assert outcome is Outcome.DONE
+    # By a second of the answer's time, by one of the annotation's, and by what it took.
+    assert begun + lasting <= until <= ended + (ended - begun) + lasting + timedelta(seconds=2)
+    assert f"until {until:%Y-%m-%dT%H:%M:%SZ}" in "\n".join(told)
+    assert any("by which it ends" in line for line in told) is bool(off)
 
 
 async def test_what_a_rule_before_it_decides_is_told_at_once(running_site: Site) -> None:

@@ -79,9 +79,10 @@ def _unpacked(body: bytes) -> int:
 
 
 def moment_of(date: str | None) -> datetime | None:
-    """Read the header `Date` (RFC 9110, section 6.6.1), which has whole seconds."""
+    """Read the header `Date` (RFC 9110, section 6.6.1), which has whole seconds; one without a zone says nothing."""
     try:
-        return parsedate_to_datetime(date) if date else None
+        moment = parsedate_to_datetime(date) if date else None
+        return moment if moment and moment.tzinfo else None
     except ValueError:
         return None
 

@@ -13,6 +13,7 @@ from controller.plan.by_hand import (
     PAUSE,
     RESUME,
     Standing,
+    ahead_of_us,
     beside_limit,
     enforcement,
     in_words,
@@ -49,6 +50,34 @@ def test_what_is_written_is_read_back_and_ends_not_before_its_time(remote, secon
     assert read.remote == remote
     assert timedelta(0) <= read.until - (now + lasting) < timedelta(seconds=1)
     assert parse_override(to_split(remote, None, now)[OVERRIDE]).until is None
+
+
+@pytest.mark.parametrize(
+    ("told", "ahead"),
+    [
+        (0, 0),
+        (0.25, 0),
+        (-1.25, 0),  # a second is cut off, and it may be the first of what the question took
+        (-1.5, -0.25),
+        (180, 181.25),
+        (-180, -178.75),
+    ],
+)
+def test_how_far_another_clock_is_ahead_of_ours(told, ahead):
+    """A question that takes half a second, and an answer that is of its middle by the other clock, cut to a second."""
+    asked, half = NOW - timedelta(seconds=0.25), timedelta(seconds=0.5)
+    assert ahead_of_us(asked, NOW + timedelta(seconds=told), asked + half) == timedelta(seconds=ahead)
+
+
+@given(ahead=st.floats(-1000, 1000), took=st.floats(0, 10), at=st.floats(0, 1))
+def test_what_ends_by_another_clock_ends_not_before_its_time(ahead, took, at):
+    asked = NOW + timedelta(seconds=0.5)
+    theirs = asked + timedelta(seconds=ahead + at * took)
+    found = ahead_of_us(asked, theirs.replace(microsecond=0), asked + timedelta(seconds=took))
+    if found:
+        assert timedelta(seconds=-0.001) <= found - timedelta(seconds=ahead) <= timedelta(seconds=1 + took)
+    else:
+        assert abs(ahead) <= 1 + took
 
 
 def test_a_while_that_would_be_over_at_once_is_refused():
