@@ -57,7 +57,8 @@ class Decision:
     """A split and everything there is to say about it.
 
     `shares` say which remote backend gets how much of what leaves. `returns` says what would change it; `wake_at` is
-    when it may change with nothing else changing. `would_be` is what Shadow keeps from being.
+    when it may change with nothing else changing. `would_be` is what Shadow keeps from being. `measured` is what was
+    measured now, where the message has the numbers of when it began; it is another with each measurement.
     """
 
     split: Split
@@ -68,6 +69,7 @@ class Decision:
     verdicts: tuple[Verdict, ...]
     wake_at: datetime | None = None
     would_be: WouldBe | None = None
+    measured: str = ""
 
 
 class Overload(ForeignValue):

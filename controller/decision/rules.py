@@ -42,7 +42,7 @@ class Situation:
 class Match:
     """The rule applies: the split it wants, why, what would end it, and when to look again.
 
-    `would_be` is what another rule wants in its place.
+    `would_be` is what another rule wants in its place. `measured` is as in `Decision`.
     """
 
     split: Split
@@ -50,6 +50,7 @@ class Match:
     returns: str
     wake_at: datetime | None = None
     would_be: WouldBe | None = None
+    measured: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def shadow(s: Situation) -> Match | Miss:
         "set behavior.mode to Threshold or Proportional",
         match.wake_at,
         WouldBe(match.split, reason),
+        match.measured,
     )
 
 
@@ -246,7 +248,9 @@ def overloaded(s: Situation) -> Match | Miss:
     if overload.probing_since:
         words = f"{words}; the others stay to find out what the demand is"
     words = f"{words}{_too_little(overload)}"
-    return Match(Split.away(share), words, _comes_back(s, measured), changes_at(s.terms, s.memory, s.now))
+    moment = changes_at(s.terms, s.memory, s.now)
+    now = demands_of(measured) if overload.since != s.now else ""
+    return Match(Split.away(share), words, _comes_back(s, measured), moment, measured=now)
 
 
 def _kept_for(s: Situation, overload: Overload, measured: Iterable[Projected]) -> str:
@@ -401,5 +405,6 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
         verdicts=tuple(Verdict(reason, isinstance(answer, Match), answer.message) for reason, answer in answers),
         wake_at=match.wake_at,
         would_be=match.would_be,
+        measured=match.measured,
     )
     return decision, memory.deciding(decision, now)

@@ -38,7 +38,8 @@ _FIRST_WITHIN = timedelta(minutes=5)
 def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: datetime) -> tuple[HistoryEntry, ...]:
     """Add what was decided, newest first.
 
-    Steps with one reason are one entry: the last of them. A sequence of reasons that comes again within the hour (gone,
+    Each entry has the numbers that were measured when it was made, beside those that its message is about. Steps with
+    one reason are one entry: the last of them. A sequence of reasons that comes again within the hour (gone,
     back, gone, back) is folded: each of its entries stays once, as of its last time, and says how often it was there
     and since when. So ten entries cover a model that flaps all day, and nothing that happened is left unsaid.
     """
@@ -47,8 +48,13 @@ def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: da
     decided = (decision.reason, str(decision.split), would_be)
     if latest and (latest.reason, latest.split, latest.would_be) == decided:
         return history
+    then = f"; measured at {now:%Y-%m-%dT%H:%M:%SZ}: {decision.measured}" if decision.measured else ""
     entry = HistoryEntry(
-        at=now, split=str(decision.split), reason=decision.reason, message=decision.message, would_be=would_be
+        at=now,
+        split=str(decision.split),
+        reason=decision.reason,
+        message=f"{decision.message}{then}",
+        would_be=would_be,
     )
     if latest and _cause(latest) == _cause(entry):
         entry = entry.model_copy(update={"times": latest.times, "since": latest.since})
