@@ -37,6 +37,7 @@ from xds_server.resources.access_log import AccessLog
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.publisher import Publisher
+from xds_server.routes.shadow_mode import shadowed_with
 from xds_server.routes.translation import ServingOptions
 from xds_server.routes.validation import asked_with
 from xds_server.snapshot.scope import Role
@@ -116,6 +117,7 @@ class ControlPlaneOptions:
             controller_class=self.controller_class,
             destinations=self.destinations,
             ask=None if self.believes_statuses else asked_with(self.default_remote),
+            read_shadowed=shadowed_with(self.default_remote),
             reserved_ports=self.reserved_ports,
         )
 

@@ -13,6 +13,7 @@ from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.entrance import EntranceProblem
+from xds_server.routes.shadow_mode import ShadowedProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.routes.validation import REFUSED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
@@ -125,7 +126,8 @@ class Reports:
         keys = {one for one, _ in versions}
         problems = self._published.problems(key)
         entrance = tuple(one for one in problems if isinstance(one, EntranceProblem))
-        others = tuple(one for one in problems if not isinstance(one, EntranceProblem))
+        shadowed = tuple(one for one in problems if isinstance(one, ShadowedProblem))
+        others = tuple(one for one in problems if not isinstance(one, (EntranceProblem, ShadowedProblem)))
         not_served = (
             *(one.message for one in others if one.reason in (NOT_TRANSLATED, REFUSED)),
             *(one.message for one in entrance if one.closes),
@@ -146,7 +148,10 @@ class Reports:
             programmed=len(envoys.every) - len(lacking),
             refusals=(*not_served, *_without_secrets(envoys, keys), *refused),
             waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
-            remotes=tuple(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
+            remotes=(
+                *(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
+                *(_not_usable(one.remote, (one,)) for one in shadowed),
+            ),
             entrance=tuple(EntranceReport(reason=one.reason, message=one.message) for one in entrance),
         )
 
@@ -154,8 +159,7 @@ class Reports:
         """Report on a remote backend. What one of a route lacks keeps requests from all of them, unchecked."""
         if not unusable:
             return self._remotes.report(key, remote)
-        words = "; ".join(one.message for one in unusable)
-        return RemoteReport(backend=remote.digest, name=remote.name, reason=unusable[0].reason, message=words)
+        return _not_usable(remote, unusable)
 
     def replica(self, now: float) -> ServerReport:
         """Report on this replica as a whole; `now` is of the steady clock of the loads."""
@@ -215,6 +219,11 @@ class Reports:
 
 def _counts(client: ClientState) -> bool:
     return client.initialised and client.counts
+
+
+def _not_usable(remote: Remote, because: tuple[ServingProblem, ...]) -> RemoteReport:
+    words = "; ".join(one.message for one in because)
+    return RemoteReport(backend=remote.digest, name=remote.name, reason=because[0].reason, message=words)
 
 
 def _without_secrets(envoys: Progress, keys: Iterable[ResourceKey]) -> Iterator[str]:

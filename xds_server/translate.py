@@ -33,7 +33,7 @@ class TranslatedObjects:
 def translate(objects: Iterable[StoredObject], options: ServingOptions) -> TranslatedObjects:
     """Translate all that is in a store: objects with a route in their status, EndpointSlices and Secrets."""
     index, service, envoys = (
-        RouteIndex(options.controller_class, options.ask),
+        RouteIndex(options.controller_class, options.ask, options.read_shadowed),
         options.gateway_service,
         options.gateway.envoys,
     )

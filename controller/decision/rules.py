@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from controller.api.contract.route import Shares, Split
@@ -26,6 +26,8 @@ from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
 ALL_REMOTE = Split.away(100)
+
+_UNASKED = "; whether the remote backend answers is not looked at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,23 @@ def no_remote_backend(s: Situation) -> Match | Miss:
 
 
 def shadow(s: Situation) -> Match | Miss:
-    """Nothing leaves, and what would be is said: the rules behind this one decide as if it were Threshold."""
+    """Nothing leaves, and what would be is said: the other rules decide as if it were Threshold.
+
+    A remote backend that is known to lack something, such as its credential, is one here: what follows is for then.
+    """
     if s.terms.behavior.mode != "Shadow":
         return Miss(f"behavior.mode is {s.terms.behavior.mode}")
-    behind = RULES[RULES.index((Reason.SHADOW, shadow)) + 1 :]
-    answers = ((reason, rule(s)) for reason, rule in behind)
+    usable = tuple(one for one in s.facts.remotes if one.health.usable)
+    then = s
+    if len(usable) < len(s.facts.remotes):
+        why = "; ".join(one.health.message for one in s.facts.remotes if not one.health.usable)
+        then = replace(s, facts=replace(s.facts, remotes=usable, no_remote=why))
+    answers = ((reason, rule(then)) for reason, rule in RULES if rule is not shadow)
     reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
     words = "behavior.mode is Shadow, so every request stays local; with Threshold the split would be"
     return Match(
         ALL_LOCAL,
-        f"{words} {match.split} ({reason}): {match.message}",
+        f"{words} {match.split} ({reason}): {match.message}{_UNASKED if usable else ''}",
         "set behavior.mode to Threshold or Proportional",
         match.wake_at,
         WouldBe(match.split, reason),

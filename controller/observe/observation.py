@@ -112,8 +112,7 @@ class Observation:
         found: a restart of who checks it, or of who is told, takes nothing back.
         """
         found = self.proxies.health_of(remote) if self.proxies else None
-        route = self.before.route
-        known = self.before.remote_health if route and route.remote == remote else None
+        known = self.before.remote_health if self._is_known(remote) else None
         if found is None and known and not known.usable and self.proxies and self.proxies.may_use(remote):
             # What was missing is there: whether it answers is found out next.
             return None
@@ -121,6 +120,14 @@ class Observation:
             return found or known
         is_the_same = known.since is not None and found.healthy == known.healthy
         return found.model_copy(update={"since": known.since}) if is_the_same else found
+
+    def _is_known(self, remote: Remote) -> bool:
+        """Whether the status before is about this very backend; without one in its route, as far as the host tells."""
+        before, route = self.before, self.before.route
+        if route is None or route.remotes:
+            return route is not None and route.remote == remote
+        is_edited = before.observed_generation != self.generation
+        return not is_edited and before.remote is not None and before.remote.host == remote.authority
 
 
 class Observer:

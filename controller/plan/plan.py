@@ -15,7 +15,7 @@ from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
 from controller.decision.facts import NOT_CHECKED
 from controller.decision.signals import compare
 from controller.frontend.claims import Refusal
-from controller.intent.intent import Intent
+from controller.intent.intent import Intent, Terms
 from controller.observe.observation import Observation
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault, Front
@@ -84,8 +84,8 @@ def plan(observation: Observation, now: datetime) -> Plan:
 
 def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     before, front, terms = observation.before, observation.front, intent.terms
-    healths = {one.name: observation.health_of(one) for one in observation.remotes} if terms.may_leave else {}
-    faults = (*observation.faults, *_unusable(healths.values()))
+    healths = _healths(observation, terms)
+    faults = (*observation.faults, *(_unusable(healths.values()) if terms.may_leave else ()))
     facts = _facts(observation, healths, faults)
     memory, decision, route = observation.memory, None, None
     if front:
@@ -182,6 +182,18 @@ def _noting_withdrawal(status: ModelDeploymentStatus, observation: Observation) 
     return status.model_copy(update={"withdrawn": withdrawn or None})
 
 
+def _healths(observation: Observation, terms: Terms) -> Healths:
+    """Say what is known of the remote backends; in Shadow, in which nobody checks them, that they cannot be used."""
+    if not terms.enabled:
+        return {}
+    if terms.may_leave:
+        return {one.name: observation.health_of(one) for one in observation.remotes}
+    # As the xDS servers read it from the object, which does not tell that it is behind this very gateway.
+    asked_for = (one.model_copy(update={"through_gateway": None}) for one in observation.remotes)
+    found = ((one.name, observation.health_of(one)) for one in asked_for)
+    return {name: health for name, health in found if health and not health.usable}
+
+
 def _unusable(healths: Iterable[RemoteHealth | None]) -> tuple[Fault, ...]:
     """Say which remote backends cannot be used for want of what their servers know alone, such as a credential."""
     unusable = (Fault(one.reason, one.message, of_remote=True) for one in healths if one and not one.usable)
@@ -205,9 +217,11 @@ def _facts(observation: Observation, healths: Healths, faults: tuple[Fault, ...]
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
     remotes = (RemoteFacts(one.name, healths.get(one.name) or NOT_CHECKED) for one in observation.remotes)
     why = "; ".join(fault.message for fault in faults if fault.of_remote)
+    is_shadow = observation.intent is not None and observation.intent.terms.behavior.mode == "Shadow"
     return Facts(
         local=local,
-        remotes=tuple(one for one in remotes if one.health.usable),
+        # The rule Shadow says what those that cannot be used would mean.
+        remotes=tuple(one for one in remotes if one.health.usable or is_shadow),
         no_remote=why or "spec.offloadingConfig is not set",
         signals=tuple(compare(metric, sample, local.ready) for metric, sample in observation.samples),
         traffic=observation.traffic,

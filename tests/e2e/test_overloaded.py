@@ -103,3 +103,24 @@ async def test_in_shadow_requests_stay_and_what_would_be_is_told(product: Produc
     await asyncio.to_thread(replica.release, "all")
     assert (await waiting).errors == {}
     await eventually(would_be, lambda said: said == "100/0 Steady", within=60)
+
+
+async def test_in_shadow_it_is_told_that_nothing_could_leave_without_its_secret(
+    product: Product, backends: Backends
+) -> None:
+    name, port = "unprepared", unused_port()
+    asked = model(name, backends.remote)
+    key = {"secretRef": {"name": "later", "key": "key"}, "header": "x-key"}
+    asked["spec"]["offloadingConfig"]["remoteBackend"]["authConfig"] = {"type": "apiKey", "apiKey": key}
+    asked["spec"]["offloadingConfig"]["behavior"] = {"mode": "Shadow"}
+    product.save(f"{name}.yaml", text_of(asked, service(name, port), endpoints(name, *backends.local)))
+    await product.programmed(name)
+
+    async def would_be() -> str:
+        return str((await product.status(name))["split"].get("wouldBe"))
+
+    await eventually(would_be, lambda said: said == "100/0 NoRemoteBackend", within=60)
+    assert (await product.status(name))["remote"]["reason"] == "SecretNotFound"
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "later"}, "stringData": {"key": "k"}}
+    product.save("later.yaml", text_of(secret))
+    await eventually(would_be, lambda said: said == "100/0 Steady", within=60)

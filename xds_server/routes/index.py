@@ -26,6 +26,7 @@ from xds_server.resources.secret import Values
 from xds_server.routes.contests import Contests
 from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.record import RouteRecord, ended, ends_route, is_decided, read_record, referred
+from xds_server.routes.shadow_mode import ReadShadowed
 from xds_server.routes.validation import Ask, claims_of
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,18 @@ class RouteIndex:
     A route that vanishes from a status keeps its record, and is served on: only a withdrawn route, an object that is
     gone, or another object in its place that was decided to have no route, ends it. So does one that is of another
     `controller_class` (None: all are served). `ask` reads what a route is compared with; None: routes are believed.
+    `read_shadowed` reads which remote backends an object in Shadow would use; None: nobody looks whether it could.
     """
 
-    def __init__(self, controller_class: str | None = None, ask: Ask | None = None) -> None:
+    def __init__(
+        self,
+        controller_class: str | None = None,
+        ask: Ask | None = None,
+        read_shadowed: ReadShadowed | None = None,
+    ) -> None:
         self._class = controller_class
         self._ask = ask
+        self._read_shadowed = read_shadowed
         self._cache = Cache()
         self._grants = GrantTable()
         self._contests = Contests()
@@ -193,7 +201,7 @@ class RouteIndex:
             if key in self._records:
                 self._set(key, ended(before))
             return True
-        record, is_news = read_record(stored, before, self._ask)
+        record, is_news = read_record(stored, before, self._ask, self._read_shadowed)
         if record.route or key in self._records:
             self._set(key, record)
         return is_news

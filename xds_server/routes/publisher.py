@@ -55,7 +55,7 @@ class Publisher:
         self._options = options
         self._on_change = on_change
         self._timing = options.gateway.timing
-        self._index = RouteIndex(options.controller_class, options.ask)
+        self._index = RouteIndex(options.controller_class, options.ask, options.read_shadowed)
         self._translator = RouteTranslator(self._index, options)
         self._assemblies = {GATEWAY: self._new_assembly(GATEWAY)}
         self._due: set[RouteKey] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controller.api.contract.credentials import inline_client_secret
@@ -18,6 +18,7 @@ from controller.store.objects import ObjectRef, StoredObject
 from xds_server.resources.secret import Values
 from xds_server.routes.credentials import ServingProblem, is_spec_of, reads_spec, referred_secrets
 from xds_server.routes.entrance import served_secrets
+from xds_server.routes.shadow_mode import ReadShadowed, Shadowed
 from xds_server.routes.validation import Ask, Asked
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ class RouteRecord:
     * `decided_from` is the object as it was when the route was decided, for a route whose credential stands in it.
     * `asked` is what its object asks for now, None where routes are believed. `accepted` is the route of this object
       that was found to be what it may be, and served. `is_edited` says that the object was edited since.
+    * `shadowed` is what its object would use but for its mode: whether it could is looked at, and nothing leaves.
     * `left` is a port that it was served on before, and is still, since its Service at the gateway leads there.
     * `published` is the route that was last published, as the controller wrote it. `problems` say why requests stay
       local though it lets them leave. `remotes` are the remote backends that are served, each with its credentials.
@@ -42,10 +44,18 @@ class RouteRecord:
     asked: Asked | None = None
     accepted: Route | None = None
     is_edited: bool = False
+    shadowed: Shadowed = field(default_factory=Shadowed)
     left: int | None = None
     published: Route | None = None
     problems: tuple[ServingProblem, ...] = ()
     remotes: tuple[tuple[Remote, Values], ...] = ()
+
+    @property
+    def would_be(self) -> Route | None:
+        """The route with the remote backends that it would have but for the mode of its object; None without any."""
+        if self.route is None or self.route.remotes or not self.shadowed.remotes:
+            return None
+        return self.route.model_copy(update={"remotes": self.shadowed.remotes})
 
 
 def ends_route(stored: StoredObject, before: RouteRecord) -> bool:
@@ -55,10 +65,14 @@ def ends_route(stored: StoredObject, before: RouteRecord) -> bool:
 
 def ended(before: RouteRecord) -> RouteRecord:
     """Return the record of a route that is to be served no longer, until that is published."""
-    return replace(before, route=None, uid="", decided_from=None, asked=None, accepted=None, left=None)
+    return replace(
+        before, route=None, uid="", decided_from=None, asked=None, accepted=None, left=None, shadowed=Shadowed()
+    )
 
 
-def read_record(stored: StoredObject, before: RouteRecord, ask: Ask | None) -> tuple[RouteRecord, bool]:
+def read_record(
+    stored: StoredObject, before: RouteRecord, ask: Ask | None, read_shadowed: ReadShadowed | None = None
+) -> tuple[RouteRecord, bool]:
     """Read the route of an object that changed; tell also whether it must be translated again.
 
     A route that vanished from the status is that of `before`. `ask` reads what an object asks for; None: routes are
@@ -71,8 +85,17 @@ def read_record(stored: StoredObject, before: RouteRecord, ask: Ask | None) -> t
     if route is None:
         return replace(before, asked=asked), False
     decided_from, is_edited = _decided_from(route, stored, before.decided_from), _is_edited(stored)
-    new = replace(before, route=route, uid=stored.uid, decided_from=decided_from, asked=asked, is_edited=is_edited)
-    is_news = route != before.route or asked != before.asked
+    shadowed = _shadowed(stored, before.shadowed, read_shadowed)
+    new = replace(
+        before,
+        route=route,
+        uid=stored.uid,
+        decided_from=decided_from,
+        asked=asked,
+        is_edited=is_edited,
+        shadowed=shadowed,
+    )
+    is_news = route != before.route or asked != before.asked or shadowed.remotes != before.shadowed.remotes
     if before.accepted != route:  # else it makes no difference
         is_news = is_news or is_edited != before.is_edited
     return new, is_news or _own_secret(decided_from) != _own_secret(before.decided_from)
@@ -85,11 +108,15 @@ def _asked(stored: StoredObject, before: Asked | None, ask: Ask | None) -> Asked
     return ask(stored)
 
 
+def _shadowed(stored: StoredObject, before: Shadowed, read: ReadShadowed | None) -> Shadowed:
+    return before if read is None or before.spec == stored.raw.get("spec") else read(stored)
+
+
 def referred(key: RouteKey, record: RouteRecord | None) -> frozenset[ObjectRef]:
     """Name what a route is read together with, and what is served in its place: a change of any of it is one of it."""
     if record is None or record.route is None:
         return frozenset()
-    routes = {record.route, record.accepted or record.route}
+    routes = {record.route, record.accepted or record.route, record.would_be or record.route}
     at_gateway = record.asked.gateway_service if record.asked else ""
     own = frozenset({service_ref(key.namespace, at_gateway)} if at_gateway else ())
     return own.union(*(_referred_by(key, route) for route in routes))

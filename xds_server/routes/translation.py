@@ -16,10 +16,17 @@ from controller.api.resources.backend import RemoteBackend
 from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator, WaysIn
-from xds_server.routes.credentials import ResolvedRoute, ServerSecrets, ServingProblem, resolve_credentials
+from xds_server.routes.credentials import (
+    ResolvedRoute,
+    ServerSecrets,
+    ServingProblem,
+    reads_spec,
+    resolve_credentials,
+)
 from xds_server.routes.entrance import SERVER_NAME_TAKEN, EntranceProblem, Entrances
 from xds_server.routes.index import RouteIndex
 from xds_server.routes.record import RouteRecord
+from xds_server.routes.shadow_mode import ReadShadowed, ShadowedProblem
 from xds_server.routes.validation import (
     NOT_ASKED_FOR,
     REFUSED,
@@ -50,7 +57,8 @@ class ServingOptions:
     gateway's Envoys (namespace, name): its ready endpoints share what replicas take at most. Without it they are as
     many as the settings say. Routes of another `controller_class` are not served (None: all are). `ask` reads from an
     object what its route may say; None: routes are believed, for whoever may write the one may write the other. No
-    route has one of the `reserved_ports` then.
+    route has one of the `reserved_ports` then. `read_shadowed` reads from an object in Shadow what it would use; None:
+    nobody looks whether it could.
     """
 
     envoys: Mapping[Role, EnvoySettings] = field(default_factory=lambda: {Role.GATEWAY: EnvoySettings()})
@@ -60,6 +68,7 @@ class ServingOptions:
     controller_class: str | None = None
     destinations: Destinations = ANYWHERE
     ask: Ask | None = None
+    read_shadowed: ReadShadowed | None = None
     reserved_ports: frozenset[int] = frozenset()
 
     @property
@@ -169,8 +178,22 @@ class RouteTranslator:
             # A sidecar is asked by its own pod, in the clear: it has nobody to show a certificate to, nor to keep out.
             if not (route.tls and scope.role is Role.SIDECAR)
         }
+        problems = (*problems, *self._shadowed(key, record))
         remotes = tuple((one, resolved.values) for one in route.remotes)
         return TranslatedRoute(resources, problems, remotes, is_limited, found.accepted, ways_in.left, entrance.ends)
+
+    def _shadowed(self, key: RouteKey, record: RouteRecord) -> Iterator[ShadowedProblem]:
+        """Say why nothing could leave for what an object would use but for its mode, which is as if it were used.
+
+        What stands in its spec beside another credential is read with a route that uses it, and is not looked at here.
+        """
+        route = record.would_be
+        if route is None or reads_spec(route):
+            return
+        problems = resolve_credentials(key, route, self._index.find, self._secrets).problems
+        if found := (*problems, *self._refusals(route)):
+            words = "; ".join(one.message for one in found)
+            yield from (ShadowedProblem(found[0].reason, words, remote) for remote in route.remotes)
 
     def _left(self, key: RouteKey, route: Route, record: RouteRecord) -> int | None:
         """Return the port that a route left and is served on still, unless somebody else has it by now."""

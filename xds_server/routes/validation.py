@@ -23,7 +23,7 @@ from controller.api.schema.client_headers import LONG_KNOWN_CREDENTIALS
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.hosts import address_of
 from controller.intent.consent import Permission, may_refer, service_ref
-from controller.intent.intent import intent_of_model
+from controller.intent.intent import Intent, intent_of_model
 from controller.intent.remotes import RemoteNotUsableError, remotes_of
 from controller.store.objects import StoredObject
 from xds_server.routes.contests import LEFT, Contender
@@ -68,17 +68,24 @@ def asked_with(default: RemoteBackend | None) -> Ask:
             intent = intent_of_model(stored.parsed_as(ModelDeployment), stored.generation)
         except InvalidObjectError:
             return Asked(created=created, spec=spec)
-        remotes: tuple[Remote, ...] = ()
-        # A policy that is not enforced keeps everything local, as the controller has it.
-        if intent.terms.may_leave and intent.local_policy is None:
-            try:
-                remotes = remotes_of(intent, default)
-            except RemoteNotUsableError:
-                remotes = ()
+        remotes = remotes_asked_for(intent, default) if intent.terms.may_leave else ()
         at_gateway = intent.gateway_service.name if intent.gateway_service else ""
         return Asked(remotes, intent.tls, intent.jwt, intent.serving_port, created, at_gateway, spec)
 
     return ask
+
+
+def remotes_asked_for(intent: Intent, default: RemoteBackend | None) -> tuple[Remote, ...]:
+    """Build the remote backends that an object asks for, if it may use them: see `remotes_of`.
+
+    A policy that is not enforced keeps everything local, as the controller has it.
+    """
+    if intent.local_policy is not None:
+        return ()
+    try:
+        return remotes_of(intent, default)
+    except RemoteNotUsableError:
+        return ()
 
 
 class Objects(Protocol):

@@ -15,6 +15,7 @@ from tests.support.waiting import PATIENCE, time_limit
 from xds_server.loads.loads import Loads
 from xds_server.reports import Reports
 from xds_server.routes.credentials import ServingProblem
+from xds_server.routes.shadow_mode import ShadowedProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.load_reporting.wire import LoadStream
@@ -130,6 +131,14 @@ def test_what_cannot_be_used_is_reported_of_every_remote_backend_whatever_a_chec
     assert {(one.reason, one.message) for one in report.remotes} == {
         ("SecretNotFound", "Secret default/x does not exist")
     }
+
+
+def test_what_a_remote_backend_in_shadow_would_lack_is_reported_of_it_and_of_nothing_that_is_served():
+    remote, published = a_remote(), Published(a=a_route())
+    published.said[A] = (ShadowedProblem("SecretNotFound", "Secret default/x does not exist", remote),)
+    report = Reports(published, Clients(), None, Remotes()).report(A)
+    lacking = RemoteReport(backend=remote.digest, reason="SecretNotFound", message="Secret default/x does not exist")
+    assert (report.refusals, report.remotes) == ((), (lacking,))
 
 
 def test_an_envoy_that_is_given_no_secrets_is_named_where_one_is_needed():

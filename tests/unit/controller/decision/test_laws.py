@@ -260,6 +260,15 @@ def test_requests_that_stay_away_for_another_metric_than_they_left_for_say_so():
     ]
 
 
+@pytest.mark.parametrize(("ready", "would_be"), [(3, "100/0 NoRemoteBackend"), (0, "100/0 NothingAnswers")])
+def test_shadow_says_that_nothing_could_leave_without_what_the_remote_backend_needs(ready, would_be):
+    lacking = RemoteFacts("remote", RemoteHealth(reason="SecretNotFound", message="Secret default/s does not exist"))
+    facts = replace(HEALTHY, local=LocalFacts(ready, 3), remotes=(lacking,))
+    decision, _ = decide(Terms(True, behavior=Behavior(mode="Shadow")), facts, Memory(), START)
+    assert (decision.reason, str(decision.split), str(decision.would_be)) == ("Shadow", "100/0", would_be)
+    assert decision.message.endswith(": Secret default/s does not exist")
+
+
 @pytest.mark.parametrize(
     ("flying", "words"),
     [
@@ -271,7 +280,8 @@ def test_shadow_says_what_would_leave_for_want_of_room(flying, words):
     behavior = Behavior(mode="Shadow", max_requests_per_replica=4)
     facts = replace(HEALTHY, traffic=SentRequests(40, 0, 10.0, in_flight=flying))
     decision, _ = decide(Terms(True, behavior=behavior), facts, Memory(), START)
-    assert decision.message.endswith(f"(Steady): 3 of 3 local replicas are ready; {words}")
+    unasked = "whether the remote backend answers is not looked at"
+    assert decision.message.endswith(f"(Steady): 3 of 3 local replicas are ready; {words}; {unasked}")
     served = behavior.model_copy(update={"mode": "Threshold"})
     decision, _ = decide(Terms(True, behavior=served), facts, Memory(), START)
     assert decision.message.endswith("(4 for each) is sent away")

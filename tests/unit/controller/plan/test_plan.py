@@ -1,6 +1,7 @@
 """One plan: from what is known to the status."""
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -282,6 +283,47 @@ def test_of_what_may_not_leave_nothing_is_asked():
     status = found(BROKEN, READY, model=a_model().with_remote("r").disabled())
     assert remote_healthy(status) == ("Unknown", "NoRemote", "nothing may leave: spec.enabled is false")
     assert status.remote.healthy is None
+
+
+LACKING = RemoteHealth(reason="SecretNotFound", message="Secret default/s does not exist")
+
+
+def test_in_shadow_it_is_said_that_nothing_could_leave_and_nobody_is_to_mend_it_now():
+    shadow = a_model().with_remote("r").offloading(mode="Shadow")
+    status = found(LACKING, READY, model=shadow)
+    assert (str(status.split), status.split.reason) == ("100/0", "Shadow")
+    assert status.split.would_be == "100/0 NoRemoteBackend"
+    assert status.split.message.endswith("every request stays local: Secret default/s does not exist")
+    assert status.remote.reason == "SecretNotFound"
+    said = {one.type: one.status for one in status.conditions}
+    assert (said["ResolvedRefs"], said["Ready"], said["RemoteHealthy"]) == ("True", "True", "Unknown")
+    assert found(None, READY, model=shadow, before=status) == status, "a restart takes nothing back"
+    assert found(None, READY, model=shadow, before=status, generation=2).split.would_be == "100/0 Steady"
+    there = found(unknown("nobody checks"), READY, model=shadow, before=status)
+    assert (there.split.would_be, there.remote.reason) == ("100/0 Steady", None)
+
+
+def test_in_shadow_what_is_behind_the_gateway_too_is_known_as_it_is_asked_for():
+    known = observed(a_model().with_remote("r").offloading(mode="Shadow"), a_service().port(80), READY)
+    (remote,) = known.remotes
+
+    class OfTheObject(AllProgrammed):
+        def remote(self, model, asked):
+            return LACKING if asked.digest == remote.digest else None
+
+    behind = replace(
+        known,
+        remotes=(remote.model_copy(update={"through_gateway": True}),),
+        proxies=OfTheObject().facts(known.stored.ref),
+    )
+    assert plan(behind, NOW).status.split.would_be == "100/0 NoRemoteBackend"
+
+
+@pytest.mark.parametrize("facts", [BROKEN, RemoteHealth(healthy=True, since=NOW)])
+def test_in_shadow_what_was_found_before_of_who_is_not_asked_any_more_is_forgotten(facts):
+    shadow = a_model().with_remote("r").offloading(mode="Shadow")
+    status = found(facts, READY, model=shadow, before=found(facts, READY), generation=2)
+    assert (status.split.would_be, status.remote.healthy) == ("100/0 Steady", None)
 
 
 MODEL, OBJECTS = a_model().with_remote("r"), (a_service().port(80), READY)

@@ -2,6 +2,8 @@
 
 import contextlib
 
+import pytest
+
 from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import RouteKey
 from controller.api.resources.configuration import DefaultRemoteBackend
@@ -11,7 +13,9 @@ from tests.support.publishing import publishing
 from tests.support.routes import A, a_remote, a_route, a_route_with, with_key, with_token
 from tests.support.store import settled
 from xds_server.routes.credentials import ServerSecrets
+from xds_server.routes.shadow_mode import ShadowedProblem, shadowed_with
 from xds_server.routes.translation import ServingOptions
+from xds_server.routes.validation import asked_with
 from xds_server.snapshot.snapshot import SECRET, SHORT
 
 HUSH = "hush-hush"
@@ -247,3 +251,45 @@ async def test_a_secret_that_the_default_backend_lacked_lets_requests_leave():
         assert words(this.publisher, A) != ()
         await this.publisher.replace_default_remote(the_default_backend(HUSH))
         assert words(this.publisher, A) == ()
+
+
+KEPT = {"type": "apiKey", "apiKey": {"secretRef": {"name": "s", "key": "apiKey"}, "header": "x-key"}}
+SHADOWING = a_model("a").with_remote("remote.example", authConfig=KEPT).offloading(mode="Shadow")
+"""Nothing leaves, so its route has no remote backend, and needs no credential."""
+
+
+@contextlib.asynccontextmanager
+async def shadowing(model, ask=None):
+    options = ServingOptions(ask=ask, read_shadowed=shadowed_with(None))
+    async with publishing([decided(model, a_route())], options) as this:
+        yield this
+
+
+@pytest.mark.parametrize("ask", [None, asked_with(None)], ids=["in a folder", "in a cluster"])
+async def test_what_a_model_in_shadow_would_lack_is_said_and_nothing_of_it_is_delivered(ask):
+    async with shadowing(SHADOWING, ask) as this:
+        bodies = dict(this.published.bodies)
+        (found,) = this.publisher.problems(A)
+        assert (found.reason, found.message) == ("SecretNotFound", "Secret default/s does not exist")
+        assert found.remote == a_remote(auth=with_key())
+        this.store.put(a_secret().holding(apiKey=HUSH).stored())
+        await settled()
+        assert this.publisher.problems(A) == ()
+        this.store.put(a_secret().holding(other=HUSH).stored(version="2"))
+        await settled()
+        assert [one.reason for one in this.publisher.problems(A)] == ["SecretKeyNotFound"]
+        assert dict(this.published.bodies) == bodies
+
+
+async def test_of_a_model_that_sends_nothing_away_for_another_reason_nothing_is_looked_at():
+    for model in (SHADOWING.disabled(), SHADOWING.offloading(percentage=50)):
+        async with shadowing(model) as this:
+            assert this.publisher.problems(A) == ()
+
+
+async def test_a_model_that_leaves_shadow_is_served_as_any_other():
+    async with shadowing(SHADOWING) as this:
+        this.store.put(decided(SHADOWING.offloading(), PROTECTED, version="2", generation=2))
+        await settled()
+        (found,) = this.publisher.problems(A)
+        assert found.reason == "SecretNotFound" and not isinstance(found, ShadowedProblem)
