@@ -350,6 +350,16 @@ class CheckTiming:
     """The pause when the next check decides."""
     assessed_every: float = 5.0
     """How old a judgement of the traffic may be while a backend is checked rarely."""
+    ejection: float = 30.0
+    """For how long nothing is sent to a backend that real requests found to fail, whatever a check says: so many times
+    as long as it was found so of late. The numbers are those of Envoy's outlier detection.
+    """
+    longest_ejection: float = 300.0
+    """The longest of these times."""
+    ejections_forgotten: float = 600.0
+    """So long after one that ended the next is the first again: each is tried once more before that."""
+    answers_believed: float = 60.0
+    """For how long requests that were answered stand for a backend that other replicas find failing."""
     longest: float = 5.0
     """Whatever a check meets, it has ended by then."""
     connect: float = 2.0

@@ -112,17 +112,19 @@ class ProxyFacts:
     def health_of(self, remote: Remote) -> RemoteHealth | None:
         """Say whether a remote backend of the route answers; None while a replica may still find that it does.
 
-        Who finds it healthy is right: what can be reached from somewhere is there. A replica may still find it so while
-        its first check has not ended, or while it has another remote backend. One that says nothing of remote backends,
-        since it is older or is not to check them, does not count.
+        What real requests met goes before what a check found, and who finds it healthy before who does not: what can be
+        reached from somewhere is there, and a connection that is accepted answers no request. A replica may still find
+        it healthy while its first check has not ended, or while it has another remote backend. One that says nothing of
+        remote backends, since it is older or is not to check them, does not count.
         """
         unfinished = RemoteReport(backend=(digest := remote.digest))
         found = [one.report.remote(remote.name) if one.report else unfinished for one in self.replicas]
         current = [one if one.backend == digest else unfinished for one in found if one]
-        healthy = next((one for one in current if one.healthy), None)
-        if healthy is None and any(one.healthy is None and one.usable for one in current):
+        known = [one for one in current if one.healthy or (one.by_requests and one.healthy is False)]
+        decides = min(known, key=lambda one: (not one.by_requests, not one.healthy), default=None)
+        if decides is None and any(one.healthy is None and one.usable for one in current):
             return None
-        best = healthy or next(iter(current), None)
+        best = decides or next(iter(current), None)
         if best is None or (best.since is None and best.usable):
             return _UNCHECKED
         return RemoteHealth(healthy=best.healthy, reason=best.reason, message=best.message, since=best.since)

@@ -244,7 +244,53 @@ async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
     async with Talker(answer(200)).listening() as port, running(traffic=traffic) as one:
         one.serve(A, over(port))
         report = await one.found(A, over(port), "ErrorAnswers")
-        assert report.message == "none of the last 37 requests was answered: 5xx or no answer"
+        assert report.message == (
+            "none of the last 37 requests was answered: 5xx or no answer; "
+            "it is tried again at 2026-01-01T00:00:30Z at the earliest"
+        )
+
+
+class Sending:
+    """Requests to a backend, one after the other while it is told to answer, as a split has them sent."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._ended: list[tuple[float, bool]] = []
+
+    def answers(self, backend, now):
+        lately = [is_answered for at, is_answered in self._ended if now - at < 0.2]
+        return Answers(sum(lately), len(lately) - sum(lately))
+
+    async def send(self, checks, remote):
+        while True:
+            report = checks.report(A, remote)
+            if report and report.healthy:
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+                writer.write(b"GET / HTTP/1.1\r\nHost: remote.example\r\n\r\n")
+                status = (await reader.readline()).split()[1]
+                self._ended.append((asyncio.get_running_loop().time(), status == b"200"))
+                writer.close()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_accepts_connections_and_answers_503_is_tried_ever_more_rarely(caplog):
+    caplog.set_level(logging.INFO, "xds_server.health")
+    timing = replace(PATIENT, least_interval=0.1, assessed_every=0.02, ejection=1.0)
+    talker = Talker(answer(503))
+    async with talker.listening() as port:
+        sending, remote = Sending(port), a_remote(port=port)
+        async with running(connector_by(LOOPBACK, timing), sending) as one, asyncio.TaskGroup() as group:
+            task = group.create_task(sending.send(one.checks, remote))
+            one.serve(A, remote)
+            await until(lambda: len(caplog.records) >= 6, "it was found to fail three times")
+            task.cancel()
+            report = one.checks.report(A, remote)
+    reasons = [record.reason for record in caplog.records]
+    assert reasons == ["Answering", "ErrorAnswers"] * 3
+    again = [record.because.partition("; it is tried again at ")[2] for record in caplog.records[1::2]]
+    assert again == [f"2026-01-01T00:00:0{seconds}Z at the earliest" for seconds in (1, 2, 3)]
+    assert (report.healthy, report.by_requests) == (False, True)
+    assert len(talker.heard) >= 15
 
 
 async def test_many_backends_are_checked_a_few_at_a_time_and_fewer_of_one_namespace():

@@ -3,11 +3,11 @@
 ::
 
     Publisher -> Backend -> BackendProbe -> CheckOutcome -> assess -> RemoteReport
-                 what is    one check       what it         with     what is reported,
-                 checked                    found           traffic  when it changes
+                 what is    one check       what it         with      what is reported,
+                 checked                    found           Evidence  when it changes
 
-* `backend`, `outcome` and `judgement` are pure; `connection` and `probe` do one check; `checks` decides who is checked
-  when.
+* `backend`, `outcome`, `evidence` and `judgement` are pure; `connection` and `probe` do one check; `checks` decides who
+  is checked when.
 * One check for each distinct backend, as there is one cluster `backend/<hash>` for it, however many routes use it.
 * Nothing secret, and nothing that a server says but its status and the error codes of RFC 6749, is in an outcome, an
   exception or a log.

@@ -18,6 +18,7 @@ from controller.api.contract.reports import RemoteReport
 from controller.api.contract.route import Remote, RouteKey
 from xds_server.health.backend import Backend, backend_for
 from xds_server.health.connection import Connector
+from xds_server.health.evidence import Evidence
 from xds_server.health.judgement import (
     NO_TRAFFIC,
     CheckHistory,
@@ -96,7 +97,10 @@ class _CheckedBackend:
 
     probe: BackendProbe
     history: CheckHistory = field(default_factory=CheckHistory)
+    evidence: Evidence = field(default_factory=Evidence)
     health: RemoteHealth | None = None
+    by_requests: bool = False
+    """Whether real requests say so, and not a check alone."""
     users: set[BackendUser] = field(default_factory=set)
     namespaces: Counter[str] = field(default_factory=Counter)
     """How many of its users are in which namespace."""
@@ -149,8 +153,9 @@ class HealthChecks:
         name = self._backend_of.get(BackendUser(key, remote.name))
         if name is None:
             return None
-        health = self._backends[name].health or RemoteHealth()
-        return RemoteReport(backend=remote.digest, name=remote.name, **dict(health))
+        one = self._backends[name]
+        health = one.health or RemoteHealth()
+        return RemoteReport(backend=remote.digest, name=remote.name, by_requests=one.by_requests, **dict(health))
 
     def _backend(self, key: RouteKey, remote: Remote, values: Values) -> Backend | None:
         try:
@@ -169,7 +174,7 @@ class HealthChecks:
             self._start(one)
         elif one.probe.backend != backend:
             one.probe = BackendProbe(backend, self._inputs.connector, one.probe)
-            one.history = one.history.of_changed_backend()
+            one.history, one.evidence = one.history.of_changed_backend(), Evidence()
             self._start(one)
         one.users.add(user)
         one.namespaces[user.route.namespace] += 1
@@ -232,11 +237,16 @@ class HealthChecks:
 
     def _assess(self, one: _CheckedBackend) -> None:
         backend, now = one.probe.backend, asyncio.get_running_loop().time()
-        outcome = assess(one.history.outcome, self._inputs.traffic.answers(backend.name, now))
+        timing, clock = self._inputs.connector.timing, self._inputs.clock()
+        traffic = self._inputs.traffic.answers(backend.name, now)
+        one.evidence = one.evidence.after(traffic, timing, now, clock)
+        outcome = assess(one.history.outcome, traffic, one.evidence.fault)
         if outcome is None:
             return
-        before, one.health = one.health, health_after(one.health, outcome, self._inputs.clock())
-        if one.health is before:
+        before, was_by_requests = one.health, one.by_requests
+        one.health = health_after(one.health, outcome, clock)
+        one.by_requests = one.evidence.tells(outcome, timing, now)
+        if one.health is before and one.by_requests is was_by_requests:
             return
         self._metrics.set_health(backend, outcome.healthy)
         if before is None or before.reason != outcome.reason:

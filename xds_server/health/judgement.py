@@ -18,8 +18,6 @@ from xds_server.loads.loads import Answers
 
 # So many failures in a row make a backend unhealthy, as for Envoy.
 _FAILURES = 2
-# Fewer requests than that say nothing.
-_REQUESTS = 5
 
 # All backends together: a check with TLS costs about 3 ms of CPU.
 CHECKS_PER_SECOND = 50.0
@@ -69,29 +67,19 @@ class CheckHistory:
         return self.failures > 0 and self.outcome is not None and self.outcome.healthy
 
 
-def assess(check: CheckOutcome | None, traffic: Answers | None) -> CheckOutcome | None:
-    """Judge a backend by what its checks say and how real requests ended. None while nothing is known.
+def assess(check: CheckOutcome | None, traffic: Answers | None, fault: CheckOutcome | None) -> CheckOutcome | None:
+    """Judge a backend by what its checks say, how real requests ended, and their evidence against it (`Evidence`).
 
-    That requests fail is known from the requests; why is known from the check, if it failed too. That some are answered
-    is said where the check says otherwise, and only there: requests come and go, and if the words followed them, every
-    model that shares the backend would have its status written each time.
-
-    That they come back is known from them alone: a front of ours accepts connections, and its replicas answer a check.
-    Two gateways may stand behind each other, and then some come back: it is a loop only if nothing else becomes of any.
+    None while nothing is known. That requests fail is known from the requests; why is known from the check, if it
+    failed too, but for those that come back. That some are answered is said where the check says otherwise, and only
+    there: requests come and go, and if the words followed them, every model that shares the backend would have its
+    status written each time.
     """
-    answered = traffic is not None and traffic.succeeded > 0
-    if traffic and not answered and traffic.lead_here:
-        words = "it leads back to this gateway: requests sent there come back at once"
-        return CheckOutcome(False, LOOP_DETECTED, words)
-    if traffic and not answered and traffic.came_back >= _REQUESTS:
-        words = "every request that is sent there comes back to this gateway, by way of others"
-        return CheckOutcome(False, LOOP_DETECTED, words)
-    if answered and not (check and check.healthy):
+    if fault and (fault.reason == LOOP_DETECTED or check is None or check.healthy):
+        return fault
+    if traffic is not None and traffic.succeeded > 0 and not (check and check.healthy):
         words = f"requests are answered, though {_from_here(check)}" if check else "requests are answered"
         return CheckOutcome(True, ANSWERING, words)
-    if traffic and not answered and traffic.failed >= _REQUESTS and (check is None or check.healthy):
-        words = f"none of the last {traffic.failed} requests was answered: 5xx or no answer"
-        return CheckOutcome(False, ERROR_ANSWERS, words)
     return check and CheckOutcome(check.healthy, check.reason, _from_here(check))
 
 

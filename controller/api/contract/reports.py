@@ -24,11 +24,13 @@ class RemoteReport(RemoteHealth):
     """What this replica found out about one remote backend of an object, which is called `name` there.
 
     `backend` is the digest of what was checked (`Remote.digest`). `healthy` is absent until the first check has ended,
-    and with a `reason` while it cannot be used.
+    and with a `reason` while it cannot be used. It is told `byRequests` if real requests were answered of late, or if
+    none is, and else by a check alone.
     """
 
     backend: str
     name: RemoteName = REMOTE
+    by_requests: bool = False
 
 
 class EntranceReport(ForeignValue):

@@ -22,6 +22,12 @@ def said(healthy=None, words="", *, remote=REMOTE):
     return RouteReport(namespace="default", name="a", route=a_route(remote).digest, remotes=(found,))
 
 
+def by_requests(healthy, words):
+    report = said(healthy, words)
+    (found,) = report.remotes
+    return report.model_copy(update={"remotes": (found.model_copy(update={"by_requests": True}),)})
+
+
 def known(healthy, words):
     reason = "Answering" if healthy else "NotConnected"
     return RemoteHealth(healthy=healthy, message=words, reason=reason, since=SINCE)
@@ -36,6 +42,7 @@ MISSING = RouteReport(
 )
 UNUSABLE = RemoteHealth(reason="SecretNotFound", message="Secret default/x does not exist")
 UP, DOWN, UNDECIDED = said(True, "up"), said(False, "down"), said()
+ANSWERED, FAILED = by_requests(True, "answered"), by_requests(False, "failed")
 OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
 
 
@@ -58,9 +65,16 @@ OF_ANOTHER = said(False, "down", remote=a_remote("another.example"))
         ([MISSING, OLDER], UNUSABLE),
         ([MISSING, UNDECIDED], None),
         ([MISSING, UP], known(True, "up")),
+        ([UP, FAILED], known(False, "failed")),
+        ([FAILED, UNDECIDED], known(False, "failed")),
+        ([FAILED, DOWN], known(False, "failed")),
+        ([DOWN, FAILED, MISSING], known(False, "failed")),
+        ([FAILED, ANSWERED], known(True, "answered")),
+        ([DOWN, ANSWERED], known(True, "answered")),
+        ([UP, ANSWERED], known(True, "answered")),
     ],
 )
-def test_who_finds_it_healthy_is_right_and_nothing_is_said_while_somebody_may(reports, expected):
+def test_requests_are_right_then_who_finds_it_healthy_and_nothing_is_said_while_somebody_may(reports, expected):
     facts = ProxyFacts(tuple(ServerFacts(report, envoys=1) for report in reports))
     assert facts.health_of(REMOTE) == expected
 

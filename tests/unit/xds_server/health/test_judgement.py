@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, assess, health_after
+from controller.api.timing import CheckTiming
+from xds_server.health.evidence import Evidence
+from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, health_after
+from xds_server.health.judgement import assess as assess_by
 from xds_server.health.outcome import CheckOutcome, host_refused
 from xds_server.loads.loads import Answers
 
@@ -14,6 +17,11 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = CheckOutcome(True, "Answering", "GET /healthz answers 200")
 BAD = CheckOutcome(False, "ErrorAnswer", "GET /healthz answers 503")
 GONE = CheckOutcome(False, "NameNotResolved", "x cannot be resolved: Name or service not known")
+
+
+def assess(check, traffic):
+    """Judge by a check and by requests of which nothing was known before."""
+    return assess_by(check, traffic, Evidence().after(traffic, CheckTiming(ejection=30.0), 0.0, NOW).fault)
 
 
 def checked(*outcomes, start=None):
@@ -87,7 +95,10 @@ def test_requests_that_come_and_go_are_nothing_new_while_the_check_says_the_same
 @pytest.mark.parametrize("check", [None, GOOD])
 def test_requests_that_all_fail_are_right_whatever_good_the_check_says(check):
     assert assess(check, Answers(0, 37)) == CheckOutcome(
-        False, "ErrorAnswers", "none of the last 37 requests was answered: 5xx or no answer"
+        False,
+        "ErrorAnswers",
+        "none of the last 37 requests was answered: 5xx or no answer; "
+        "it is tried again at 2026-01-01T00:00:30Z at the earliest",
     )
 
 
