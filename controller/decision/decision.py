@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, Field
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import Percent
 from controller.api.schema.values import ForeignValue
+from controller.decision.stayed import Stayed, with_another
 
 
 class Reason(StrEnum):
@@ -30,6 +31,10 @@ class Reason(StrEnum):
     COOLING_DOWN = "CoolingDown"
     SIGNALS_UNKNOWN = "SignalsUnknown"
     STEADY = "Steady"
+
+
+OF_THE_LAW = (Reason.OVERLOADED, Reason.COOLING_DOWN, Reason.SIGNALS_UNKNOWN, Reason.STEADY)
+"""The rules that decide by what is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,7 @@ class Memory(ForeignValue):
     `localLostAt` is when the last ready replica went, until local serves in full again; `localBackAt` is when the first
     came back after that. `remoteLostAt` is when the remote backend that is tried first was found not to answer, until
     it is found to answer again: neither a correction nor a secret that is gone makes it so.
+    `stayed` is what was local before `splitSince`, while something leaves, since the law changed the split itself.
     `breachedSince` is since when a metric is at or over its target while nothing leaves for it, `unbreachedAt` when
     that was so no longer before anything left, and `overload` what leaves. `returned` says when the last of it came
     back, and what was measured then, until something leaves again.
@@ -124,6 +130,7 @@ class Memory(ForeignValue):
     local_lost_at: AwareDatetime | None = None
     local_back_at: AwareDatetime | None = None
     remote_lost_at: AwareDatetime | None = None
+    stayed: tuple[Stayed, ...] | None = None
     breached_since: AwareDatetime | None = None
     unbreached_at: AwareDatetime | None = None
     overload: Overload | None = None
@@ -135,9 +142,10 @@ class Memory(ForeignValue):
         if overload is not None and (later := _later(overload, now)):
             overload = overload.model_copy(update=later)
         later = _later(self, now)
-        if not later and overload is self.overload:
+        stayed = tuple(one for one in self.stayed or () if one.since <= now) or None
+        if not later and overload is self.overload and stayed == self.stayed:
             return self
-        return self.model_copy(update={**later, "overload": overload})
+        return self.model_copy(update={**later, "overload": overload, "stayed": stayed})
 
     def observing(self, ready: int, now: datetime) -> Memory:
         """Return the memory that has seen `ready` replicas at `now`."""
@@ -161,16 +169,23 @@ class Memory(ForeignValue):
         """Return the memory of a local side that serves in full again."""
         return self.model_copy(update={"local_lost_at": None, "local_back_at": None})
 
-    def deciding(self, decision: Decision, now: datetime) -> Memory:
+    def deciding(self, decision: Decision, now: datetime, local: float, oldest: datetime | None) -> Memory:
         """Return the memory that has made `decision` at `now`.
+
+        Until then `local` was what stayed, from 0 to 1, and nothing that is measured is of before `oldest`.
 
         A pause goes on with a split that was set by hand meanwhile, and with no other: a remote backend that could not
         be used for seconds, such as while its Secret was replaced, ends no pause.
         """
         since = self.split_since if self.split == decision.split and self.split_since else now
         held = decision.split if self.held and decision.reason is Reason.OVERRIDE else self.held
+        stayed = self.stayed if self.overload else None
+        if self.overload and self.split_since and since != self.split_since:
+            by_law = self.reason in OF_THE_LAW and decision.reason in OF_THE_LAW
+            last = Stayed(since=self.split_since, local=local)
+            stayed = None if by_law else with_another(stayed or (), last, now, oldest)
         made = {"split": decision.split, "reason": decision.reason, "split_since": since, "held": held}
-        return self.model_copy(update=made)
+        return self.model_copy(update={**made, "stayed": stayed})
 
 
 def _later(value: ForeignValue, now: datetime) -> dict[str, datetime]:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from controller.api.contract.route import Split
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
+from controller.decision.stayed import Stayed, mean_of
 
 # What a signal shows at a smaller local share is noise, and dividing by the share makes much of it.
 LEAST_SHARE = 0.05
@@ -85,12 +86,19 @@ class InForce:
     """The split that requests follow, and since when.
 
     Until `settled_at` requests may be in flight that followed a split before it, by which `before` percent were local.
+    `stayed` is what was local before it, since the law changed the split: other rules have changed it since then.
     """
 
     split: Split
     since: datetime
     before: int = 0
     settled_at: datetime | None = None
+    stayed: tuple[Stayed, ...] = ()
+
+    @property
+    def known_since(self) -> datetime:
+        """Since when it is known what was local, with no step of the law in between."""
+        return self.stayed[0].since if self.stayed else self.since
 
 
 def request_rate(facts: Facts) -> float | None:
@@ -108,9 +116,12 @@ def project(signal: Signal, facts: Facts, in_force: InForce | None, baseline: Ba
     """
     if signal.state == "Unknown" or signal.at is None:
         return Unknown(signal.message or "it was not measured")
-    if in_force and signal.at - signal.window < in_force.since:
+    if in_force and signal.at - signal.window < in_force.known_since:
         return NotYet("it was measured before the split changed")
-    share = _local_share(facts, in_force)
+    share = local_share(facts, in_force.split if in_force else None)
+    if in_force and in_force.stayed:
+        now = Stayed(since=in_force.since, local=share)
+        share = mean_of((*in_force.stayed, now), signal.at - signal.window, signal.at)
     requests = _requests(signal, facts, baseline)
     ratio = baseline.ratios.get(signal.key) if baseline else None
     if share >= LEAST_SHARE:
@@ -141,12 +152,12 @@ def _requests(signal: Signal, facts: Facts, baseline: Baseline | None) -> float 
     return multiple if math.isfinite(multiple) else None
 
 
-def _local_share(facts: Facts, in_force: InForce | None) -> float:
+def local_share(facts: Facts, decided: Split | None) -> float:
     """Say which part of the requests is local, from 0 to 1: as decided, unless what was counted cannot be that.
 
     Requests above a limit leave whatever the split says, and so do those that a replica failed.
     """
-    split = in_force.split if in_force else Split.away(0)
+    split = decided or Split.away(0)
     traffic = facts.traffic
     if isinstance(traffic, SentRequests) and traffic.deviates(split):
         return traffic.local / traffic.total

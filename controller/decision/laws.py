@@ -8,6 +8,7 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from operator import itemgetter
 
@@ -30,10 +31,10 @@ def measure(facts: Facts, memory: Memory, settles: timedelta = timedelta(0)) -> 
     """Say what demand is behind each signal; requests are in flight for so long after the split changed."""
     overload, in_force = memory.overload, None
     if memory.split and memory.split_since:
-        in_force = InForce(memory.split, memory.split_since)
+        in_force = InForce(memory.split, memory.split_since, stayed=memory.stayed or ())
         if overload and overload.series_since:
             before, settled_at = 100 - overload.before_steps, overload.series_since + settles
-            in_force = InForce(memory.split, memory.split_since, before, settled_at)
+            in_force = replace(in_force, before=before, settled_at=settled_at)
     baseline = Baseline(overload.rate, overload.replicas, overload.ratios) if overload and overload.rate else None
     return tuple(Projected(one, project(one, facts, in_force, baseline)) for one in facts.signals)
 
@@ -57,7 +58,9 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     left = _clear_or_not(terms, facts, measured, overload, now)
     if left is not None and left.withdrawn_at is None:
         if is_proportional(terms):
-            left = Look(terms, facts, left, now).step(measured, memory.split)
+            # A step is of one split: what stays is compared as it is measured, and not only the demand behind it.
+            of_one = measure(facts, memory.model_copy(update={"stayed": None}), settles(terms))
+            left = Look(terms, facts, left, now).step(of_one, memory.split)
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
     # Sentences have it for as long as nothing leaves: it is not of what is measured by then.

@@ -9,7 +9,7 @@ from datetime import datetime
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
-from controller.decision.demand import Demand, NotYet, Projected, Projection
+from controller.decision.demand import Demand, NotYet, Projected, Projection, local_share
 from controller.decision.facts import Facts, RemoteFacts, SentRequests, in_words
 from controller.decision.laws import (
     changes_at,
@@ -416,4 +416,5 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
         would_be=match.would_be,
         measured=match.measured,
     )
-    return decision, memory.deciding(decision, now)
+    oldest = min((one.at - one.window for one in facts.signals if one.at), default=None)
+    return decision, memory.deciding(decision, now, local_share(facts, memory.split), oldest)

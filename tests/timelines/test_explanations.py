@@ -251,8 +251,8 @@ def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happe
         verdict.reason for _, one, _, _ in made for verdict in one.verdicts
     }
     told = {event.reason for planned, _, _, now in made for event in events_of(planned, now)}
-    # CoolingDown holds the split that there was, and NotReady tells that nothing answers.
-    assert told & set(Reason) == set(Reason) - {Reason.COOLING_DOWN, Reason.NOTHING_ANSWERS}
+    # NotReady tells that nothing answers.
+    assert told & set(Reason) == set(Reason) - {Reason.NOTHING_ANSWERS}
     assert {one.status.local and one.status.local.capacity is not None for one, _, _, _ in made} == {True, False}
     assert {"SignalsNotAvailable", "SignalsAvailable", "ReplicasFail", "AsDecided"} <= told
     away = (one.status.split for one, decision, _, _ in made if decision.split.remote)
