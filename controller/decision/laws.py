@@ -15,9 +15,9 @@ from operator import itemgetter
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, in_words
-from controller.decision.proportional import DOUBTED, Look, rested_at, settles
+from controller.decision.proportional import DOUBTED, Look, measured_at, rested_at, settles
 from controller.decision.proportional import moments as moments_of_steps
-from controller.decision.waits import begins_at, waits_since
+from controller.decision.waits import begins_at, ends_at, is_over, waits_since
 from controller.intent.intent import Terms
 
 # How many percent of the requests stay while that is the only way to find out what the demand is.
@@ -83,8 +83,10 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     if not breached:
         broken_off = {"breached_since": None, "unbreached_at": now} if memory.breached_since else {}
         return memory.model_copy(update=broken_off)
-    since = waits_since(memory.breached_since, _breach_begins(terms, memory), now)
-    if since is None or now - since < terms.behavior.offload_after:
+    at = max(one.at or now for one in breached)
+    here = max(at, memory.split_since) if memory.split_since else at
+    since = waits_since(memory.breached_since, _breach_begins(terms, memory), here, now)
+    if since is None or not is_over(terms.behavior.offload_after, since, at, now):
         return memory.model_copy(update={"breached_since": since})
     overload: Overload | None = Overload(
         since=now,
@@ -133,10 +135,13 @@ def _clear_or_not(
         return overload  # what is measured next tells
     if not _is_clear(terms, measured, overload):
         return _broken_off(overload, now)
-    since = waits_since(overload.cleared_since, rested_at(terms, overload), now)
+    at = measured_at(facts, now)
+    here = max(one for one in (at, overload.since, overload.probing_since, overload.stepped_at) if one)
+    since = waits_since(overload.cleared_since, rested_at(terms, overload), here, now)
     if since is None:
         return overload
-    if now - since >= behavior.restore_after * (DOUBTED if is_doubted(terms, facts, measured, overload, now) else 1):
+    times = DOUBTED if is_doubted(terms, facts, measured, overload, now) else 1
+    if is_over(times * behavior.restore_after, since, at, now):
         return None
     return overload.model_copy(update={"cleared_since": since})
 
@@ -190,11 +195,11 @@ def _threshold(
     """Send `percentage`; where that leaves nothing to measure and the demand may be clear, a few less for a while."""
     behavior = terms.behavior
     began = overload.probing_since or overload.stepped_at or overload.since
-    is_over = now - began >= behavior.restore_after
     below = 1 - behavior.tolerance
     if overload.probing_since is None:
         helps = behavior.percentage > 100 - PROBE and not _is_clear(terms, measured, overload)
-        if is_over and helps and all(one.may_be_clear(below) for one in measured):
+        is_time = now - began >= behavior.restore_after
+        if is_time and helps and all(one.may_be_clear(below) for one in measured):
             return overload.model_copy(update={"share": 100 - PROBE, "probing_since": now})
         return overload.model_copy(update={"share": behavior.percentage})
     if behavior.percentage <= 100 - PROBE:  # it was edited
@@ -202,7 +207,8 @@ def _threshold(
     tells = not any(isinstance(one.demand, NotYet) for one in measured)
     if all(one.signal.state == "Unknown" for one in measured) and behavior.on_unknown == "Hold":
         return overload
-    if not is_over or not tells or _is_clear(terms, measured, overload):
+    is_found = tells and is_over(behavior.restore_after, began, measured_at(facts, now), now)
+    if not is_found or _is_clear(terms, measured, overload):
         return overload
     over = overload.model_copy(update={"share": behavior.percentage, "probing_since": None, "stepped_at": now})
     # What was found is the better measure from now on, and only fewer requests are worth another probe.
@@ -217,18 +223,19 @@ def is_proportional(terms: Terms) -> bool:
 def changes_at(terms: Terms, memory: Memory, now: datetime) -> datetime | None:
     """Say when what leaves may change with nothing else measured; None for not by itself."""
     behavior, overload = terms.behavior, memory.overload
-    moments = [memory.breached_since + behavior.offload_after] if memory.breached_since else []
+    moments = [*ends_at(behavior.offload_after, memory.breached_since)] if memory.breached_since else []
     moments += [at for at in (_breach_begins(terms, memory), overload and rested_at(terms, overload)) if at]
     if overload and overload.withdrawn_at:
         moments.append(overload.withdrawn_at + behavior.restore_after)
     elif overload:
         if overload.cleared_since:
-            moments += [overload.cleared_since + times * behavior.restore_after for times in (1, DOUBTED)]
+            for times in (1, DOUBTED):
+                moments += ends_at(times * behavior.restore_after, overload.cleared_since)
         if is_proportional(terms):
             moments += moments_of_steps(terms, overload)
         elif behavior.percentage > 100 - PROBE and overload.cleared_since is None:
             began = overload.probing_since or overload.stepped_at or overload.since
-            moments.append(began + behavior.restore_after)
+            moments += ends_at(behavior.restore_after, began)
     return min((at for at in moments if at > now), default=None)
 
 

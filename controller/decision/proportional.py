@@ -22,7 +22,7 @@ from controller.decision.chance import Change, change_of, noise, peak, times_ser
 from controller.decision.decision import Overload
 from controller.decision.demand import LEAST_SHARE, Demand, NotYet, Projected, request_rate
 from controller.decision.facts import Facts, SentRequests, Signal, Unknown
-from controller.decision.waits import begins_at, waits_since
+from controller.decision.waits import begins_at, ends_at, is_over, waits_since
 from controller.intent.intent import Terms
 
 # So many times `restoreAfter` passes before requests return on what a signal shows while as many of them arrive as when
@@ -65,10 +65,15 @@ def moments(terms: Terms, overload: Overload) -> tuple[datetime, ...]:
         overload.stepped_at and overload.stepped_at + max(behavior.step_interval, percent),
         overload.stepped_at and overload.stepped_at + _COUNTED_WITHIN,
         overload.series_since and overload.series_since + settles(terms),
-        overload.below_since and overload.below_since + lasts(terms),
         overload.over_at and overload.over_at + DOUBTED * behavior.restore_after,
     )
-    return tuple(one for one in found if one)
+    below = ends_at(lasts(terms), overload.below_since) if overload.below_since else ()
+    return (*(one for one in found if one), *below)
+
+
+def measured_at(facts: Facts, now: datetime) -> datetime:
+    """Say what moment is the latest of which everything that is known was measured."""
+    return min((one.at for one in facts.signals if one.at), default=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ class Look:
         more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0))
         if stepped is None or more > share:
             return look._up(min(max(more, 1), bound), look._times_served(decides.signal))
-        if look.overload.below_since and self.now - look.overload.below_since >= lasts(self.terms):
+        if (since := look.overload.below_since) and is_over(lasts(self.terms), since, self._measured_at(), self.now):
             enough = max(look.least_away(), *(look._enough(one) for one in demands))
             return look._back(max(enough, share - look._step_back(measured)))
         return look.overload
@@ -301,7 +306,11 @@ class Look:
             return {"below_since": None, "broken_off_at": self.now} if since else {}
         if since is None and self.change() == "as many" and self.least_away() >= self.overload.share:
             return {}
-        return {"below_since": waits_since(since, rested_at(self.terms, self.overload), self.now)}
+        here = max(self._measured_at(), self.overload.stepped_at or self.overload.since)
+        return {"below_since": waits_since(since, rested_at(self.terms, self.overload), here, self.now)}
+
+    def _measured_at(self) -> datetime:
+        return measured_at(self.facts, self.now)
 
     def _counted(self) -> dict[str, Any]:
         """Take up how many requests there are, as soon as that is known after a step that it is not known of."""

@@ -22,6 +22,7 @@ from controller.decision.laws import (
     words_of,
 )
 from controller.decision.proportional import DOUBTED
+from controller.decision.waits import measured_from
 from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
@@ -325,6 +326,9 @@ def cooling_down(s: Situation) -> Match | Miss:
     if is_doubted(s.terms, s.facts, measured, overload, s.now):
         longer = format_duration(s.terms.behavior.restore_after * DOUBTED)
         after = f"{after} with fewer requests than when it began, or for {longer} with as many"
+    elif s.now >= overload.cleared_since + s.terms.behavior.restore_after:
+        measured_at = measured_from(s.terms.behavior.restore_after, overload.cleared_since)
+        after = f"{after}, and something measured at {_clock(measured_at)} or later says so"
     return Match(Split.away(share), words, f"it stays so for {after}", changes_at(s.terms, s.memory, s.now))
 
 

@@ -33,6 +33,7 @@ from controller.decision import (
     Memory,
     RemoteFacts,
     SentRequests,
+    Signal,
     Unknown,
     decide,
 )
@@ -124,6 +125,7 @@ def replay(intent: Intent, lines: Sequence[Line], window: timedelta = timedelta(
             if due == until:
                 break
             now = due
+            facts = past.later(facts, line, now)
 
 
 class _Past:
@@ -146,6 +148,15 @@ class _Past:
 
     def facts(self, line: Line) -> Facts:
         """Say what would have been measured with the split that is in force in the simulation."""
+        local = LocalFacts(ready=line.ready, total=max(line.ready, 1))
+        return Facts(local, (_REMOTE,), signals=self._signals(line), traffic=self._traffic(line))
+
+    def later(self, facts: Facts, line: Line, now: datetime) -> Facts:
+        """Measure what a line says once more: it holds until the next one, unless another part stays since then."""
+        is_as_before = self._stays[-1][0] < line.at
+        return replace(facts, signals=self._signals(replace(line, at=now))) if is_as_before else facts
+
+    def _signals(self, line: Line) -> tuple[Signal, ...]:
         signals = []
         for metric in self._intent.metrics:
             value = line.values[name_of(metric)]
@@ -157,8 +168,7 @@ class _Past:
             there = value * Decimal(self._stayed(line, window) / _stayed(line))
             measured = replace(_measurement(metric, there), window=window, window_from=WindowFrom.SPEC)
             signals.append(compare(metric, Known(measured, line.at), line.ready))
-        local = LocalFacts(ready=line.ready, total=max(line.ready, 1))
-        return Facts(local, (_REMOTE,), signals=tuple(signals), traffic=self._traffic(line))
+        return tuple(signals)
 
     def _stayed(self, line: Line, window: timedelta) -> float:
         """Say which share was local in a window, on average; what had no room was not there either."""

@@ -181,7 +181,9 @@ def test_an_overload_that_begins_while_local_recovers_is_waited_for():
     memory, now = lived_through(asked, [(replace(busy, local=LocalFacts(0, 1)), 0), (busy, 500)])
     decision, memory = decide(asked, busy, memory, now)
     assert (decision.reason, decision.wake_at) == (Reason.RECOVERING, START + timedelta(seconds=1))
-    decision, _ = decide(asked, busy, memory, decision.wake_at)
+    assert decision.wake_at
+    again = replace(busy, signals=(replace(over, at=decision.wake_at),))
+    decision, _ = decide(asked, again, memory, decision.wake_at)
     assert (str(decision.split), decision.reason) == ("6/94", Reason.OVERLOADED)
 
 

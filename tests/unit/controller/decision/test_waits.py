@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from controller.api.contract.health import RemoteHealth
 from controller.api.resources.model import Behavior
 from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, SentRequests, Signal, Unknown, decide
-from controller.decision.waits import rest
+from controller.decision.waits import is_over, rest, waits_since
 from controller.intent.intent import Terms
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -108,3 +108,83 @@ def test_the_longer_nothing_changed_the_longer_a_wait_rests(after, rests):
 
 def test_what_waits_for_nothing_does_not_rest():
     assert rest(timedelta(0), START, START + timedelta(hours=1)) == timedelta(0)
+
+
+def after(seconds):
+    return START + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("whole", "now", "measured", "over"),
+    [
+        (60, 60, 60, True),
+        (60, 60, 50, True),
+        (60, 60, 49, False),
+        (60, 89, 49, False),
+        (60, 59, 59, False),
+        (12, 12, 10, True),
+        (12, 12, 9, False),
+        (0, 0, -90, True),
+    ],
+)
+def test_a_wait_is_over_with_a_measurement_of_its_end(whole, now, measured, over):
+    assert is_over(timedelta(seconds=whole), START, after(measured), after(now)) is over
+
+
+def test_a_wait_begins_at_the_moment_that_is_measured_and_not_before_the_last_one_has_rested():
+    assert waits_since(None, None, after(10), after(40)) == after(10)
+    assert waits_since(None, after(50), after(10), after(40)) is None
+    assert waits_since(None, after(30), after(10), after(40)) == after(30)
+    assert waits_since(after(5), after(50), after(10), after(40)) == after(5)
+    assert waits_since(None, None, after(90), after(40)) == after(40), "its clock is ahead"
+
+
+# Of each look what was measured and how many seconds ago, or None for what was known before; and when it is.
+lates = st.integers(0, 90)
+seen = st.none() | st.tuples(st.sampled_from([0.0, 0.5, 1.5, 4.0]), lates)
+late_looks = st.lists(st.tuples(seen, st.integers(1, 40)), max_size=60)
+
+
+@given(behaviors, late_looks)
+def test_no_wait_ends_on_what_was_measured_before_its_end(behavior, history):
+    """A source may say something and then nothing: that is known until it is too old, and is of its own moment."""
+    memory, now, signal = Memory(), START, None
+    for found, seconds in history:
+        now += timedelta(seconds=seconds)
+        if found is not None:
+            ratio, late = found
+            state = "Breached" if ratio >= 1 else "Clear"
+            signal = Signal("load", "1", state, f"{ratio}", at=now - timedelta(seconds=late), least=ratio, most=ratio)
+        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,) if signal else ())
+        before = memory
+        _, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
+        was, left = before.overload, memory.overload
+        if not signal:
+            continue
+        if was is None and left is not None:
+            # The first measurement of a breach begins the wait, and a later one ends it.
+            assert before.breached_since and signal.at >= before.breached_since + WHOLE * 5 / 6
+        if was is not None and left is None and behavior.mode == "Threshold":
+            assert was.cleared_since and signal.at >= was.cleared_since + WHOLE * 5 / 6
+        if was is not None and left is not None and left.share < was.share and behavior.mode == "Proportional":
+            assert was.below_since and signal.at >= was.below_since + WHOLE / 4 * 5 / 6
+
+
+@pytest.mark.parametrize(
+    ("mode", "late"),
+    [("Threshold", 0), ("Threshold", 30), ("Threshold", 90), ("Proportional", 0), ("Proportional", 30)],
+)
+def test_a_metric_that_is_always_late_ends_a_wait_about_as_soon_as_one_that_is_not(mode, late):
+    """It is measured every five seconds, and known so many seconds later."""
+    behavior = Behavior(mode=mode, percentage=50, offload_after=WHOLE, restore_after=WHOLE)
+    memory, begun, ended = Memory(), None, None
+    for second in range(0, 600, 5):
+        ratio = 1.3 if second - late < 150 else 0.1
+        state = "Breached" if ratio >= 1 else "Clear"
+        signal = Signal("load", "1", state, f"{ratio}", at=after(second - late), least=ratio, most=ratio)
+        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,))
+        _, memory = decide(Terms(True, behavior=behavior), facts, memory, after(second))
+        begun = begun or (second if memory.overload else None)
+        ended = ended or (second if begun and memory.overload is None else None)
+    assert WHOLE * 5 / 6 <= timedelta(seconds=begun) <= WHOLE
+    assert WHOLE * 5 / 6 <= timedelta(seconds=ended - 150 - late) <= WHOLE + timedelta(seconds=5)
