@@ -109,7 +109,8 @@ class ReportsTls:
 class Feed:
     """Keeps a `Fleet` current.
 
-    `nowhere` says what is wrong when there is no replica to follow. Without `tls` it is plain HTTP.
+    `nowhere` says what is wrong when there is no replica to follow. Without `tls` it is plain HTTP. `replicas` is how
+    many there are, whether they can be reached or not; None before anybody has said so.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Feed:
         nowhere: str = "there is none",
         tls: ReportsTls | None = None,
     ) -> None:
+        self.replicas: int | None = None
         self._tls = tls
         self._nowhere = nowhere
         self._fleet = fleet
@@ -132,6 +134,7 @@ class Feed:
             tasks: dict[str, asyncio.Task[None]] = {}
             while True:
                 wanted = await replicas.get()
+                self.replicas = len(wanted)
                 self._note("", "" if wanted else self._nowhere)
                 for replica in tasks.keys() - wanted:
                     tasks.pop(replica).cancel()

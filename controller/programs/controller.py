@@ -170,6 +170,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         # The recorder is stopped last: what the last decisions tell is written, too.
         start_tasks(stack, events.run())
         feed = Feed(fleet, deciding, timing.reports, _nowhere(options), _reports_tls(options))
+        registry.register(_XdsServers(feed))
         work = [election.run(deciding.decide), feed.run(replicas), services.run()]
         if options.xds_service:
             watched = KubeStore(client, [ENDPOINT_SLICE.kind], [options.xds_service[0]])
@@ -247,6 +248,16 @@ class _YieldedModels(Collector):
         """See `Collector`."""
         words = "Models that another controller writes, too."
         yield GaugeMetricFamily("beamlit_models_yielded", words, value=self._deciding.yielded)
+
+
+class _XdsServers(Collector):
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+
+    def collect(self) -> Iterable[Metric]:
+        """See `Collector`."""
+        words = "Replicas of the xDS server that Envoys may be connected to."
+        yield GaugeMetricFamily("beamlit_xds_servers", words, value=self._feed.replicas)
 
 
 def _register_metrics(registry: CollectorRegistry, election: LeaderElection, events: EventRecorder) -> None:

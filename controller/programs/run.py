@@ -121,6 +121,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
     default_remote = with_secret(configuration.default_remote_backend)
     token = options.state.node_token()
     problems = Gauge("beamlit_directory_problems", "Mistakes in the watched files.", registry=registry)
+    Gauge("beamlit_xds_servers", "xDS servers that Envoys may be connected to: this one.", registry=registry).set(1)
     state = options.state.objects_file(options.directory)
     try:
         store = DirectoryStore(

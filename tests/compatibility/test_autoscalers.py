@@ -34,8 +34,9 @@ async def test_by_the_rule_for_prometheus_adapter_the_autoscaler_reads_what_stay
     scaling: Site, tmp_path: Path
 ) -> None:
     await serve(scaling)
-    (xds_server,) = scaling.xds_servers
-    with Prometheus.running(tmp_path, {"xds-server": xds_server.probe}) as prometheus, adapted(scaling, prometheus):
+    (xds_server,), (controller,) = scaling.xds_servers, scaling.controllers
+    scraped = {"xds-server": xds_server.probe, "controller": controller.probe}
+    with Prometheus.running(tmp_path, scraped) as prometheus, adapted(scaling, prometheus):
         autoscaled = yaml.safe_load(yaml_of(DOCUMENT, "HorizontalPodAutoscaler"))
         scaling.cluster.apply(autoscaled, namespace=scaling.namespace)
         async with demanding(scaling):

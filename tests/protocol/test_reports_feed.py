@@ -156,6 +156,7 @@ class Following:
         self.replicas: asyncio.Queue[frozenset[str]] = asyncio.Queue()
         self.told: list[frozenset[ObjectRef] | None] = []
         self.loads_told = 0
+        self.feed = Feed(self.fleet, self, timing)
 
     # As its observer.
 
@@ -180,8 +181,8 @@ async def following(
     this = Following(timing)
     this.replicas.put_nowait(frozenset((at,) if at else (replica.address for replica in replicas)))
     proof = ReportsTls(tls.context, tls.server_name) if tls else None
-    feed = Feed(this.fleet, this, timing, NOWHERE, proof)
-    task = asyncio.create_task(feed.run(this.replicas))
+    this.feed = Feed(this.fleet, this, timing, NOWHERE, proof)
+    task = asyncio.create_task(this.feed.run(this.replicas))
     try:
         yield this
     finally:
@@ -263,6 +264,15 @@ async def test_a_replica_that_is_no_longer_named_does_not_count(replica: Replica
         this.replicas.put_nowait(frozenset((another.address,)))
         await until(lambda: this.fleet.replicas == {another.address}, "one is left")
         assert this.refusals() == ()
+
+
+async def test_how_many_replicas_there_are_is_what_was_named_whether_it_is_reached_or_not(replica: Replica) -> None:
+    assert Following(FORGETS_SOON).feed.replicas is None
+    async with following(replica) as this:
+        await until(lambda: this.refusals() == (), "the model is heard of")
+        assert this.feed.replicas == 1
+        this.replicas.put_nowait(frozenset((replica.address, f"127.0.0.1:{unused_port()}")))
+        await until(lambda: this.feed.replicas == 2, "there is one more")
 
 
 async def test_a_replica_that_is_not_there_yet_is_heard_when_it_comes() -> None:

@@ -76,6 +76,10 @@ _MOST_OF_ENDED = 500_000
 """So many counts of streams that ended are kept at most: some 100 MB, whoever opens streams one after the other."""
 
 
+def _route_of(side: str) -> str:
+    return side.rpartition("/")[0]
+
+
 def _looped(load: ClusterLoad) -> _Pair:
     told = Counter(dict.fromkeys(LOOP_METRICS, 0))
     for locality in load.localities:
@@ -156,18 +160,26 @@ class Loads:
     def in_flight(self, now: float) -> Mapping[str, int]:
         """Say how many requests are in flight now, by side of a route; what is unknown is left out.
 
-        All of it is while an Envoy that reported once says nothing; for one that never did, see `silent`. One that left
-        is with another replica, or gone.
+        Both sides of a route are while one of them is: who adds them up would take a part for the whole. All of it is
+        while an Envoy that reported once says nothing; for one that never did, see `quiet`. One that left is with
+        another replica, or gone.
         """
+        if self.quiet((), now):
+            return {}
         flying: dict[str, int] = defaultdict(int)
         unknown: set[str] = set()
-        for counts in self._newest(self._streams.keys() - self._ended):
-            if self._is_old(counts, now):
-                return {}
-            unknown |= counts.unknown
+        for counts in self._newest().values():
+            unknown.update(map(_route_of, counts.unknown))
             for name, count in counts.counts.items():
                 flying[name] += count.in_flight
-        return {name: number for name, number in flying.items() if name not in unknown and not is_backend(name)}
+        return {
+            name: number for name, number in flying.items() if not is_backend(name) and _route_of(name) not in unknown
+        }
+
+    def quiet(self, nodes: Iterable[str], now: float) -> frozenset[str]:
+        """Say which of these nodes, and of those that report, do not report now: what is in flight there is unknown."""
+        newest = self._newest()
+        return frozenset(nodes).union(newest) - {node for node, one in newest.items() if not self._is_old(one, now)}
 
     def answers(self, backend: str, now: float) -> Answers | None:
         """Say how the recent requests to a backend cluster ended; None while no Envoy reports."""
@@ -187,14 +199,14 @@ class Loads:
         reporting = {stream.node for stream, counts in self._streams.items() if not self._is_old(counts, now)}
         return tuple(sorted(frozenset(nodes) - reporting))
 
-    def _newest(self, streams: Iterable[LoadStream]) -> Iterable[StreamCounts]:
-        """Find for each node the stream that reported last."""
+    def _newest(self) -> Mapping[str, StreamCounts]:
+        """Find for each node the stream that reported last, of those that have not ended."""
         last: dict[str, StreamCounts] = {}
-        for stream in streams:
+        for stream in self._streams.keys() - self._ended:
             counts = self._streams[stream]
             if stream.node not in last or counts.reported_at >= last[stream.node].reported_at:
                 last[stream.node] = counts
-        return last.values()
+        return last
 
     def _forget(self, names: frozenset[str]) -> None:
         if not names:

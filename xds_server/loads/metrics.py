@@ -18,7 +18,9 @@ class LoadMetrics(Collector):
     """Reads the counts when Prometheus asks.
 
     Counters are of what came to this replica, so the sum over replicas is what all Envoys reported. What is unknown has
-    no sample, such as all that is in flight while one of those that are `connected` (their node ids) says nothing.
+    no sample: all that is in flight while one of those that are `connected` (their node ids) says nothing, and what is
+    in flight of a model while one of its sides is. How many say nothing is of the same moment, so that whoever adds up
+    several replicas knows whether one is missing.
     """
 
     def __init__(
@@ -49,7 +51,8 @@ class LoadMetrics(Collector):
             labels=("backend", "outcome"),
         )
         now = self._clock()
-        in_flight = {} if self._loads.silent(self._connected(), now) else self._loads.in_flight(now)
+        quiet = self._loads.quiet(self._connected(), now)
+        in_flight = {} if quiet else self._loads.in_flight(now)
         # Between two families others go on, and count: all families are of one moment.
         totals = sorted(self._loads.totals().items())
         sides = [(name.split("/")[1:], name, count) for name, count in totals if not is_backend(name)]
@@ -64,6 +67,9 @@ class LoadMetrics(Collector):
             if name in in_flight:
                 flying.add_metric(side, in_flight[name])
         yield flying
+        yield GaugeMetricFamily(
+            "beamlit_xds_envoys_silent", "Envoys of this replica that do not report what they sent.", value=len(quiet)
+        )
         for name, count in totals:
             if is_backend(name):
                 for outcome in _ENDED:

@@ -56,6 +56,37 @@ def test_while_one_that_is_connected_never_said_anything_what_is_in_flight_is_un
     assert asked.value("beamlit_model_requests_in_flight") == 1
 
 
+def test_how_many_envoys_say_nothing_is_known_beside_what_the_others_say():
+    asked = Asked()
+
+    def silent():
+        return asked.registry.get_sample_value("beamlit_xds_envoys_silent")
+
+    assert silent() == 1
+    asked.heard(to_local(A))
+    assert silent() == 0
+    asked.connected = {"one", "two"}
+    assert silent() == 1
+    # One that went on reporting, and stopped, is one whether it is still connected or not.
+    asked.now, asked.connected = 100.0, set()
+    assert silent() == 1
+    asked.loads.stream_ended(LoadStream("one", 1.0), 100.0)
+    assert silent() == 0
+
+
+def test_of_a_model_there_is_all_that_is_in_flight_or_nothing():
+    """Who adds up both sides would take the one that is known for the whole."""
+    asked = Asked(away=50)
+    asked.heard(to_local(A, sent=4, now=4), to_local(B), to_backend(sent=3, now=3))
+    assert asked.value("beamlit_model_requests_issued_total") == 4
+    assert asked.value("beamlit_model_requests_in_flight") is None
+    # The other one stays local, so whose they are is known.
+    serves(asked.loads, B, away=0)
+    asked.heard(to_local(A, now=4), to_local(B), to_backend(now=3))
+    assert asked.value("beamlit_model_requests_in_flight") == 4
+    assert asked.value("beamlit_model_requests_in_flight", side="remote") == 3
+
+
 def test_what_models_share_is_counted_for_their_backend():
     asked = Asked(away=50)
     asked.heard(to_local(A), to_local(B), to_backend(sent=3, ok=2, bad=1))
