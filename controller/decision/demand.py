@@ -53,6 +53,19 @@ class Projected:
     signal: Signal
     demand: Projection
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known of it, not even that the demand is its target at the least."""
+        tells = isinstance(self.demand, NotYet) or (isinstance(self.demand, Demand) and self.demand.least >= 1)
+        return self.signal.state == "Unknown" and not tells
+
+    @property
+    def in_words(self) -> str:
+        """Write the demand as a share of the target, or why it is not known."""
+        if not isinstance(self.demand, Demand):
+            return self.demand.why
+        return f"at least {self.demand.least:.0%}" if self.signal.at_least else f"{self.demand.most:.0%}"
+
     def is_clear(self, below: float) -> bool:
         """Whether the demand that would come back is below so many times the target."""
         return isinstance(self.demand, Demand) and self.demand.most < below
@@ -61,7 +74,7 @@ class Projected:
         """Whether it is clear, or would be if a few requests stayed to measure it."""
         if isinstance(self.demand, Unknown):
             return self.signal.state != "Unknown"
-        return isinstance(self.demand, Demand) and self.demand.least < below
+        return isinstance(self.demand, Demand) and self.demand.least < below and not self.signal.at_least
 
     def is_doubted(self, below: float) -> bool:
         """Whether the signal is clear though as many requests arrive as when it was reached."""
@@ -114,7 +127,7 @@ def project(signal: Signal, facts: Facts, in_force: InForce | None, baseline: Ba
     It is taken to be proportional to what is local; while nothing is local it follows the rate of all requests. What is
     no part of the load, such as the number of all requests, makes the demand larger than it is, never smaller.
     """
-    if signal.state == "Unknown" or signal.at is None:
+    if signal.at is None or (signal.state == "Unknown" and not signal.at_least):
         return Unknown(signal.message or "it was not measured")
     if in_force and signal.at - signal.window < in_force.known_since:
         return NotYet("it was measured before the split changed")

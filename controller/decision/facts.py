@@ -113,8 +113,8 @@ class Measurement:
     `value` is the sum over so many `pods`, in the unit of the metric's quantity; without `pods` it is of the whole, and
     an average is one over the replicas. `requests` is what these pods request together of a resource, for a target in
     percent of that. The value is an average over `window`, as `window_from` says. Pods that are `missing` in it have no
-    sample; those that are `unready` have one that says nothing of their work yet. `note` is what its source says beside
-    the number.
+    sample; those that are `unready` have one that says nothing of their work yet. What it `lacks` may be any number
+    more: the value is the least that there is. `note` is what its source says beside the number.
     """
 
     value: Decimal
@@ -124,6 +124,7 @@ class Measurement:
     window_from: WindowFrom = WindowFrom.SOURCE
     missing: Uncounted = Uncounted()
     unready: Uncounted = Uncounted()
+    lacks: Unknown | None = None
     note: str = ""
 
 
@@ -150,10 +151,11 @@ class Signal:
 
     `at` is when it was measured, as an average over `window`, which `window_from` says. `least` and `most` are the
     measured value in multiples of the target: if the pods without a measurement do nothing, and if they are at their
-    target. A signal is `per_replica` if it is an average over them. `counts` is how many requests in flight the target
-    is, over all replicas, where the metric counts just that, and 0 where it is another one. One that `saturates` shows
-    of full replicas that they are, however much is sent to them: CPU. One that is unknown has a `cause`, and may be
-    `pending`: see `Unknown`.
+    target. Of one that is known `at_least` nobody knows how much it is at the most: it is never clear, and unknown
+    below its target. A signal is `per_replica` if it is an average over them. `counts` is how many requests in flight
+    the target is, over all replicas, where the metric counts just that, and 0 where it is another one. One that
+    `saturates` shows of full replicas that they are, however much is sent to them: CPU. One that is unknown has a
+    `cause`, and may be `pending`: see `Unknown`.
     """
 
     name: str
@@ -166,6 +168,7 @@ class Signal:
     window_from: WindowFrom = WindowFrom.SOURCE
     least: float = 0.0
     most: float = 0.0
+    at_least: bool = False
     per_replica: bool = False
     counts: float = 0.0
     saturates: bool = False

@@ -94,7 +94,7 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         cause=", ".join(words_of(one) for one in breached),
         rate=request_rate(facts),
         replicas=facts.local.ready,
-        ratios=_ratios((one.key, one.least) for one in facts.signals if one.state != "Unknown"),
+        ratios=_ratios((one.key, one.least) for one in facts.signals if one.state != "Unknown" and not one.at_least),
     )
     if overload and is_proportional(terms):
         # What is measured now is at least what it would be at 100/0, wherever requests went until now.
@@ -126,7 +126,7 @@ def _clear_or_not(
     It is clear once below the target by the tolerance, and no longer when half of that is used up.
     """
     behavior = terms.behavior
-    if all(one.signal.state == "Unknown" for one in measured):
+    if all(one.is_unknown for one in measured):
         # Without a replica nothing is local, whatever is known, and most metrics are of replicas. When they are back in
         # a few seconds, as many requests are too many for them as before.
         withdrawn_at = now if behavior.on_unknown == "Local" and facts.local.ready else None
@@ -178,7 +178,8 @@ def _learned(overload: Overload, facts: Facts, measured: Iterable[Projected], no
 
     Requests that just returned were not counted for long enough when the target is reached again at once.
     """
-    ratios = _ratios((one.signal.key, one.demand.least) for one in measured if isinstance(one.demand, Demand))
+    known = [one for one in measured if not one.signal.at_least]
+    ratios = _ratios((one.signal.key, one.demand.least) for one in known if isinstance(one.demand, Demand))
     rate = request_rate(facts)
     if overload.rate or not rate:
         return overload
@@ -205,7 +206,7 @@ def _threshold(
     if behavior.percentage <= 100 - PROBE:  # it was edited
         return overload.model_copy(update={"share": behavior.percentage, "probing_since": None})
     tells = not any(isinstance(one.demand, NotYet) for one in measured)
-    if all(one.signal.state == "Unknown" for one in measured) and behavior.on_unknown == "Hold":
+    if all(one.is_unknown for one in measured) and behavior.on_unknown == "Hold":
         return overload
     is_found = tells and is_over(behavior.restore_after, began, measured_at(facts, now), now)
     if not is_found or _is_clear(terms, measured, overload):
@@ -243,7 +244,7 @@ def words_of(signal: Signal) -> str:
     """Write a signal with its numbers."""
     if signal.state == "Unknown":
         return f"{in_words(signal.name)} is not known: {signal.message}"
-    return f"{in_words(signal.name)} is {signal.current} of {signal.target}"
+    return f"{in_words(signal.name)} is {'at least ' if signal.at_least else ''}{signal.current} of {signal.target}"
 
 
 def demands_of(measured: Iterable[Projected]) -> str:
@@ -252,4 +253,4 @@ def demands_of(measured: Iterable[Projected]) -> str:
 
 
 def _with_all(one: Projected) -> str:
-    return f", with every request {one.demand.most:.0%} of it" if isinstance(one.demand, Demand) else ""
+    return f", with every request {one.in_words} of it" if isinstance(one.demand, Demand) else ""

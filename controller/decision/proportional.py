@@ -110,7 +110,9 @@ class Look:
         if not demands or waits:
             return look.overload
         more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0))
-        if stepped is None or more > share:
+        # A share that another mode chose is found anew. What is known at the least tells of no smaller one.
+        is_found = stepped is None and not (share and any(one.signal.at_least for one in demands))
+        if is_found or more > share:
             return look._up(min(max(more, 1), bound), look._times_served(decides.signal))
         if (since := look.overload.below_since) and is_over(lasts(self.terms), since, self._measured_at(), self.now):
             enough = max(look.least_away(), *(look._enough(one) for one in demands))

@@ -9,7 +9,7 @@ from datetime import datetime
 from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
-from controller.decision.demand import Demand, NotYet, Projected, Projection, local_share
+from controller.decision.demand import Demand, NotYet, Projected, local_share
 from controller.decision.facts import Facts, RemoteFacts, SentRequests, in_words
 from controller.decision.laws import (
     changes_at,
@@ -235,7 +235,7 @@ def leaving(s: Situation) -> int:
 def _all_unknown(s: Situation) -> bool:
     if tells_nothing_yet(s.facts.signals):
         return s.memory.reason is Reason.SIGNALS_UNKNOWN  # as it was
-    return all(one.state == "Unknown" for one in s.facts.signals)
+    return all(one.is_unknown for one in measure(s.facts, s.memory))
 
 
 def overloaded(s: Situation) -> Match | Miss:
@@ -305,13 +305,13 @@ def _offload_after(s: Situation) -> str:
 def _comes_back(s: Situation, measured: Iterable[Projected]) -> str:
     """Say what brings requests back, with the demand behind each metric."""
     behavior = s.terms.behavior
-    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one.demand)}" for one in measured)
+    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one)}" for one in measured)
     below = f"{1 - behavior.tolerance:.0%} of its target for {format_duration(behavior.restore_after)}"
     return f"the demand behind every metric stays below {below} ({demands})"
 
 
-def _demand(found: Projection) -> str:
-    return f"now {found.most:.0%}" if isinstance(found, Demand) else found.why
+def _demand(found: Projected) -> str:
+    return f"now {found.in_words}" if isinstance(found.demand, Demand) else found.in_words
 
 
 def cooling_down(s: Situation) -> Match | Miss:

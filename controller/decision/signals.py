@@ -8,6 +8,7 @@ from returning.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
@@ -48,6 +49,12 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
             found = _whole_value(measured, wanted)
     if isinstance(found, Unknown):
         return _unknown(name, written, found)
+    if measured.lacks:
+        found = found._replace(most=Decimal("Infinity"))
+    least, most = _multiple(found.least, wanted), _multiple(found.most, wanted)
+    if measured.lacks and found.least < wanted:
+        unknown = _unknown(name, written, measured.lacks)
+        return replace(unknown, at=sample.at, least=least, most=most, at_least=True)
     declared = metric.source.window if isinstance(metric.source, MetricByName) else None
     window, window_from = (measured.window, measured.window_from) if declared is None else (declared, WindowFrom.SPEC)
     return Signal(
@@ -55,12 +62,13 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         target=written,
         state="Breached" if found.least >= wanted else "Clear",
         current=f"{found.current:.0f}%" if target.type == "Utilization" else text_of(found.current),
-        message=measured.note or None,
+        message=f"at least: {measured.lacks.why}" if measured.lacks else measured.note or None,
         at=sample.at,
         window=window,
         window_from=window_from,
-        least=_multiple(found.least, wanted),
-        most=_multiple(found.most, wanted),
+        least=least,
+        most=most,
+        at_least=measured.lacks is not None,
         per_replica=target.type != "Value",
         counts=_requests(metric, wanted, replicas),
         saturates=isinstance(metric.source, ResourceMetric | ContainerResourceMetric) and metric.source.name == "cpu",

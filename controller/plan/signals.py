@@ -71,7 +71,7 @@ def _signal_status(signal: Signal, before: SignalStatus | None, now: datetime) -
         message=signal.message,
         # A clock that was set back makes nobody wait for it.
         since=min(before.since, now) if before and as_before and before.since else now,
-        at=signal.at,
+        at=None if signal.current is None else signal.at,
         # metrics-server has another one with each sample, to the nanosecond.
         window=format_duration(timedelta(seconds=math.ceil(signal.window.total_seconds()))) if signal.window else None,
         window_from=str(signal.window_from) if signal.window else None,

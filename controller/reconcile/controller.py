@@ -35,7 +35,7 @@ from controller.reconcile.triage import Triage
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.reconcile.writes_under_way import WritesUnderWay
 from controller.runtime.queue import Backoff, Queue
-from controller.signals.load_reports import RequestsInFlight
+from controller.signals.requests_in_flight import RequestsInFlight
 from controller.signals.source import Sampler
 from controller.store.events import Event
 from controller.store.objects import ObjectRef

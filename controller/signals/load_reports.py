@@ -6,15 +6,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from decimal import Decimal
 from typing import NamedTuple, Protocol
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
-from controller.api.resources.metrics import MetricSpec
 from controller.api.timing import REAL, ReportTiming
-from controller.decision import Cause, Known, Measurement, Sample, SentRequests, Unknown
-from controller.signals.source import Subject
+from controller.decision import Cause, Known, SentRequests, Unknown
 from controller.store.objects import ObjectRef
 
 
@@ -31,12 +28,14 @@ class Load:
     """All requests of a model through every Envoy: in flight at its replicas, and the rates of both sides.
 
     `remote` is the sum of all its remote backends. A side is Unknown when nothing of it was counted for long enough, or
-    when it cannot be told from other models'.
+    when it cannot be told from other models'. With `missing`, which says what, some Envoy reports nothing of it: so
+    many are in flight at the least, and no rate is known.
     """
 
     in_flight: int
     local: Rate | Unknown
     remote: Rate | Unknown
+    missing: Unknown | None = None
 
 
 class SentTo(NamedTuple):
@@ -97,18 +96,6 @@ class NoLoads:
 
     def forget(self, model: ObjectRef) -> None:
         """Forget what there is none of."""
-
-
-class RequestsInFlight:
-    """The metric `Requests`: how many requests are in flight at the replicas of an object."""
-
-    def __init__(self, loads: LoadReports) -> None:
-        self._loads = loads
-
-    def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
-        """See `MetricSource`."""
-        load = self._loads.load(subject.ref, now)
-        return Known(Measurement(Decimal(load.value.in_flight)), load.at) if isinstance(load, Known) else load
 
 
 _LOCAL = "local"
@@ -220,9 +207,10 @@ class FleetLoads:
         self._silent.pop(replica, None)
 
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
-        """Add up what every Envoy says of a model; Unknown if any that is connected says nothing.
+        """Add up what every Envoy says of a model; Unknown if none does.
 
-        That is pending for a while: an Envoy has just come, or this program has, or all of them changed the replica.
+        If any that is connected says nothing, it is at least what the others say. What it lacks is pending for a while:
+        an Envoy has just come, or this program has, or all of them changed the replica.
         """
         old_after, window = timedelta(seconds=self._timing.old_after), timedelta(seconds=self._timing.window)
         for node in self._nodes.values():
@@ -232,22 +220,28 @@ class FleetLoads:
         if fresh:
             self._heard_at = now
         self._awaited_since = {name: self._awaited_since.get(name, now) for name in silent}
-        if silent:
-            return self._none(f"Envoy {silent[0]} reports no load", self._awaited_since.values(), now)
         key = _key_of(model)
         local = f"{key}/{_LOCAL}"
-        if not fresh:
+        lacking = {name: node.last.since for name, node in fresh.items() if local not in node.last.counts}
+        missing: Unknown | None = None
+        if silent:
+            missing = self._none(f"Envoy {silent[0]} reports no load", self._awaited_since.values(), now)
+        elif not fresh:
             self._heard_at = self._heard_at or now
-            return self._none("no Envoy reports load", (self._heard_at,), now)
-        # The first message of an Envoy says nothing but who it is.
-        if lacking := {name: node.last.since for name, node in fresh.items() if local not in node.last.counts}:
-            return self._none(f"Envoy {min(lacking)} reports no load of the model yet", lacking.values(), now)
-        nodes = fresh.values()
+            missing = self._none("no Envoy reports load", (self._heard_at,), now)
+        elif lacking:
+            # The first message of an Envoy says nothing but who it is.
+            missing = self._none(f"Envoy {min(lacking)} reports no load of the model yet", lacking.values(), now)
+        nodes = [node for name, node in fresh.items() if name not in lacking]
+        if missing and not nodes:
+            return missing
         flying = sum((node.last.counts[local] or _ZERO).in_flight for node in nodes)
+        at = min(node.reported_at() for node in nodes)
+        if missing:
+            return Known(Load(flying, missing, missing, missing), at)
         since = now - window
         remotes = {f"{key}/{REMOTE}"}.union(*(node.remotes.get(str(key), ()) for node in nodes))
-        load = Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since))
-        return Known(load, min(node.reported_at() for node in nodes))
+        return Known(Load(flying, _rate([local], nodes, since), _rate(remotes, nodes, since)), at)
 
     def _none(self, why: str, since: Iterable[datetime], now: datetime) -> Unknown:
         """Say why there is no load, and whether what is missing since these moments may come yet."""

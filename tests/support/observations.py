@@ -9,7 +9,8 @@ from controller.observe.observation import Observation
 from controller.observe.proxies import ProxyReports
 from controller.observe.references import resolve
 from controller.plan.plan import plan
-from controller.signals.load_reports import NO_LOAD, Load, NoLoads, RequestsInFlight
+from controller.signals.load_reports import NO_LOAD, Load, NoLoads
+from controller.signals.requests_in_flight import RequestsInFlight
 from controller.signals.source import Sampler, Subject
 from controller.store.objects import ObjectRef
 from tests.support.indexed import view_of

@@ -45,13 +45,23 @@ behaviors = st.builds(
     on_unknown=st.sampled_from(["Hold", "Local", "Remote"]),
 )
 ratios = st.floats(0, 20)
+
+
+class AtLeast(float):
+    """What is known of a ratio of which a part is not."""
+
+
 traffics = st.just(NO_TRAFFIC) | st.builds(
     SentRequests, local=st.integers(0, 2000), remote=st.integers(0, 2000), seconds=st.sampled_from([0.0, 1.0, 10.0])
 )
-# Of each metric its ratio, None for one that is not known; what was sent; how old it is; how long after the last.
+# Of each metric its ratio, or a part of it, None for one that is not known; what was sent; how old it is; how long
+# after the last.
 looks = st.lists(
     st.tuples(
-        st.lists(st.none() | ratios, min_size=2, max_size=2), traffics, st.integers(0, 60), st.integers(1, 40_000)
+        st.lists(st.none() | ratios | ratios.map(AtLeast), min_size=2, max_size=2),
+        traffics,
+        st.integers(0, 60),
+        st.integers(1, 40_000),
     ),
     max_size=20,
 )
@@ -60,6 +70,9 @@ looks = st.lists(
 def signal(name, ratio, at):
     if ratio is None:
         return Signal(name, "1", "Unknown", message="no answer")
+    if isinstance(ratio, AtLeast):
+        state = "Breached" if ratio >= 1 else "Unknown"
+        return Signal(name, "1", state, message="a part", at=at, least=ratio, most=1e9, at_least=True)
     return Signal(name, "1", "Breached" if ratio >= 1 else "Clear", str(ratio), at=at, least=ratio, most=ratio)
 
 
@@ -111,7 +124,7 @@ def test_the_memory_changes_only_with_a_state(behavior, history):
         before = memory
 
 
-@given(behaviors, looks, traffics, st.lists(st.none() | ratios, min_size=2, max_size=2))
+@given(behaviors, looks, traffics, st.lists(st.none() | ratios | ratios.map(AtLeast), min_size=2, max_size=2))
 def test_to_wait_for_what_changes_is_never_a_busy_loop(behavior, history, traffic, known):
     now, memory = after(behavior, history)
     facts, moments = measured(known, traffic, now), []

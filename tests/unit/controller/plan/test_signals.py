@@ -11,7 +11,8 @@ from controller.decision import Known, Measurement, Unknown
 from controller.decision.facts import WindowFrom
 from controller.decision.signals import compare
 from controller.plan.signals import signal_statuses
-from controller.signals.load_reports import RequestsInFlight
+from controller.signals.load_reports import Load
+from controller.signals.requests_in_flight import RequestsInFlight
 from controller.signals.source import NOT_MEASURED, Sampler, Subject
 from tests.support.measured import in_flight, in_flight_each
 from tests.support.objects import a_model
@@ -50,6 +51,15 @@ def test_it_is_reached_at_its_target_for_each_ready_replica(requests, ready, cur
 def test_missing_reports_are_unknown_and_not_zero():
     said = signal(SILENT)
     assert (said.current, said.state, said.at, said.message) == (None, "Unknown", None, SILENT.why)
+
+
+@pytest.mark.parametrize(
+    ("heard", "shown"),
+    [(8, ("4", "Breached", NOW, f"at least: {SILENT.why}")), (7, (None, "Unknown", None, SILENT.why))],
+)
+def test_what_some_envoy_says_nothing_of_is_at_its_target_or_unknown(heard, shown):
+    said = signal(Known(Load(heard, SILENT, SILENT, SILENT), NOW))
+    assert (said.current, said.state, said.at, said.message) == shown
 
 
 def test_no_replica_is_unknown_and_not_zero():

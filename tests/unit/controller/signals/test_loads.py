@@ -5,9 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controller.api.contract.reports import Count, LoadReport
+from controller.api.resources.metrics import MetricSpec
+from controller.api.schema.values import parse
 from controller.api.timing import REAL
 from controller.decision import Cause, Known, SentRequests, Unknown
+from controller.decision.signals import compare
 from controller.signals.load_reports import FleetLoads, Load, Rate, SentTo
+from controller.signals.requests_in_flight import RequestsInFlight
+from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
 
 MODEL = ObjectRef("ModelDeployment", "default", "a")
@@ -94,12 +99,29 @@ def test_remote_backends_add_up():
     assert told.value(2).remote == Rate(60.0, 10.0)
 
 
-def test_an_envoy_that_is_connected_and_says_nothing_makes_the_sum_unknown():
-    told = Told().hear(1)
+def test_with_an_envoy_that_is_connected_and_says_nothing_the_sum_is_at_least_what_the_others_say():
+    told = Told().hear(1, issued=9, flying=4)
     told.loads.set_silent("replica", ["two"])
-    assert told.load(1) == Unknown("Envoy two reports no load", True, Cause.NO_SAMPLE)
+    silent = Unknown("Envoy two reports no load", True, Cause.NO_SAMPLE)
+    assert told.load(1) == Known(Load(in_flight=4, local=silent, remote=silent, missing=silent), at(1))
     told.loads.set_silent("replica", [])
-    assert isinstance(told.load(1), Known)
+    assert told.value(1).missing is None
+
+
+@pytest.mark.parametrize(("target", "state"), [("400", "Breached"), ("401", "Unknown")])
+def test_one_envoy_that_hangs_hides_no_overload_that_the_others_show(target, state):
+    """What it has in flight is more, and never less: below the target nothing is known."""
+    metric = parse(MetricSpec, {"type": "Requests", "requests": {"target": {"type": "Value", "value": target}}})
+    told = Told()
+    for second in range(60):
+        for node in ("one", "two", "three", "four"):
+            told.hear(second, node=node, flying=100)
+        told.loads.set_silent("replica", ["five"] if second else [])
+        sample = RequestsInFlight(told.loads).sample(Subject(MODEL), metric, at(second))
+    signal = compare(metric, sample, 1)
+    assert (signal.state, signal.pending, signal.at_least) == (state, False, True)
+    assert "Envoy five reports no load" in signal.message
+    assert signal.least <= 1 < signal.most
 
 
 AWAITED = REAL.reports.awaited
@@ -107,8 +129,9 @@ AWAITED = REAL.reports.awaited
 
 def pending(told, now):
     load = told.load(now)
-    assert isinstance(load, Unknown), load
-    return load.pending
+    missing = load.value.missing if isinstance(load, Known) else load
+    assert missing, load
+    return missing.pending
 
 
 def test_an_envoy_that_came_and_says_nothing_is_waited_for_and_then_it_means_something():
@@ -119,7 +142,7 @@ def test_an_envoy_that_came_and_says_nothing_is_waited_for_and_then_it_means_som
         if second >= 2:
             assert pending(told, second) == (second < 2 + AWAITED)
     told.loads.set_silent("replica", [])
-    assert isinstance(told.load(19), Known)
+    assert told.value(19).missing is None
     # Another one is waited for anew.
     told.loads.set_silent("replica", ["three"])
     assert pending(told, 20)
@@ -156,7 +179,7 @@ def test_a_clock_that_was_set_back_has_nobody_waited_for_longer():
 def test_one_that_reports_to_another_replica_is_not_silent():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["one"])
-    assert isinstance(told.load(1), Known)
+    assert told.value(1).missing is None
     assert told.load(1 + OLD) == Unknown("Envoy one reports no load", True, Cause.NO_SAMPLE)
 
 
@@ -164,7 +187,7 @@ def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
     told = Told().hear(1)
     told.loads.set_silent("replica", ["two"])
     told.loads.drop("replica")
-    assert isinstance(told.load(1), Known)
+    assert told.value(1).missing is None
 
 
 def test_an_envoy_that_died_is_left_out_once_its_last_word_is_old():
@@ -174,9 +197,10 @@ def test_an_envoy_that_died_is_left_out_once_its_last_word_is_old():
     assert told.value(1 + OLD).in_flight == 1
 
 
-def test_a_model_that_an_envoy_does_not_report_yet_is_unknown():
-    told = Told().hear(1).hear(1, node="two", counts={})
-    assert told.load(1) == Unknown("Envoy two reports no load of the model yet", True, Cause.NO_SAMPLE)
+def test_a_model_that_an_envoy_does_not_report_yet_has_at_least_what_the_others_report():
+    told = Told().hear(1, flying=2).hear(1, node="two", counts={})
+    missing = Unknown("Envoy two reports no load of the model yet", True, Cause.NO_SAMPLE)
+    assert (told.value(1).in_flight, told.value(1).missing) == (2, missing)
     for second in range(2, 20):
         told.hear(second).hear(second, node="two", counts={})
         assert pending(told, second) == (second < 1 + AWAITED)
