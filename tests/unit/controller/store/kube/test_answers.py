@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from controller.store.kube.answers import error_for, split_lines
+from controller.store.kube.answers import error_for, moment_of, split_lines
 from controller.store.protocol import (
     AlreadyExistsError,
     ConflictError,
@@ -127,3 +128,8 @@ def test_the_server_says_how_long_to_wait_within_reason(
     assert isinstance(error, UnavailableError)
     assert error.after == after
     assert error.unsent
+
+
+def test_an_answer_says_when_it_was_made_if_it_names_a_zone() -> None:
+    assert moment_of("Thu, 01 Jan 2026 12:00:00 GMT") == datetime(2026, 1, 1, 12, tzinfo=UTC)
+    assert [moment_of(one) for one in (None, "", "noon", "Thu, 01 Jan 2026 12:00:00 -0000")] == [None] * 4
