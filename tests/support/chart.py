@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from collections.abc import Iterable
@@ -68,9 +69,8 @@ class Chart:
 
     def text(self, *values: str, options: Iterable[object] = (), release: str = RELEASE) -> str:
         """Render with these `--set` and other options."""
-        sets = [f"--set={one}" for one in values]
-        place = (f"--namespace={NAMESPACE}", f"--kube-version={NEW_KUBERNETES}")
-        return self.run("template", release, CHART, *place, *sets, *options)
+        sets = (f"--set={one}" for one in values)
+        return _rendered(self, release, (*sets, *map(str, options)))
 
     def objects(self, *values: str, options: Iterable[object] = (), release: str = RELEASE) -> list[Object]:
         """Render, and read what came out."""
@@ -80,6 +80,13 @@ class Chart:
     def lint(self, *values: str) -> str:
         """Lint as strictly as helm can. Raises RefusedError."""
         return self.run("lint", "--strict", CHART, *(f"--set={one}" for one in values))
+
+
+@functools.cache
+def _rendered(chart: Chart, release: str, options: tuple[str, ...]) -> str:
+    """Render once, however many tests look at it. Raises RefusedError."""
+    place = (f"--namespace={NAMESPACE}", f"--kube-version={NEW_KUBERNETES}")
+    return chart.run("template", release, CHART, *place, *options)
 
 
 def install_manifest(chart: Chart) -> str:
