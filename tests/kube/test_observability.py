@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -80,10 +81,13 @@ class Operator:
     def __init__(self, prometheus: Prometheus) -> None:
         self._prometheus = prometheus
         self.unseen = queries_of_the_dashboard()
+        self._looks_at_it_at = time.monotonic()
 
     async def gets(self, *alerts: str, beside: tuple[str, ...] = ()) -> None:
         """Wait until these alerts fire and no other; those `beside` them may."""
         await eventually(self._look, lambda firing: firing - set(beside) == set(alerts), within=4 * PATIENCE)
+        # What there is to see now may not be there any more after what breaks next.
+        await asyncio.to_thread(self._look_at_the_dashboard)
 
     async def sees(self, query: str) -> None:
         """Wait until a query has an answer."""
@@ -97,11 +101,17 @@ class Operator:
         return await asyncio.to_thread(self._look_now)
 
     def _look_now(self) -> frozenset[str]:
+        # Alerts fire between two looks at all else, which is new once in EVERY second.
+        if time.monotonic() >= self._looks_at_it_at:
+            self._look_at_the_dashboard()
+        firing = self._prometheus.query('ALERTS{alertstate="firing"}')["result"]
+        return frozenset(one["metric"]["alertname"] for one in firing)
+
+    def _look_at_the_dashboard(self) -> None:
         for query in tuple(self.unseen):
             if self._prometheus.query(query)["result"]:
                 del self.unseen[query]
-        firing = self._prometheus.query('ALERTS{alertstate="firing"}')["result"]
-        return frozenset(one["metric"]["alertname"] for one in firing)
+        self._looks_at_it_at = time.monotonic() + EVERY / 2
 
 
 class Stage:

@@ -48,11 +48,12 @@ class Target:
 
 
 class Prometheus:
-    """One that runs. `address` has no scheme, as people write it."""
+    """One that runs, and who asks it. `address` has no scheme, as people write it."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, client: httpx.Client) -> None:
         self.address = f"{LOOPBACK}:{port}"
         self.url = f"http://{self.address}"
+        self._client = client
 
     @classmethod
     @contextmanager
@@ -82,7 +83,7 @@ class Prometheus:
         with ExitStack() as stack:
             child = Child(command, folder / "prometheus.log")
             stack.callback(child.stop)
-            prometheus = cls(port)
+            prometheus = cls(port, stack.enter_context(plain_http_now(timeout=PATIENCE)))
 
             def scrapes() -> bool:
                 child.check()
@@ -93,8 +94,7 @@ class Prometheus:
 
     def query(self, promql: str) -> Mapping[str, Any]:
         """Ask with PromQL and return `data`: its `resultType` and its `result`."""
-        with plain_http_now(timeout=PATIENCE) as client:
-            answer = client.get(f"{self.url}/api/v1/query", params={"query": promql})
+        answer = self._client.get(f"{self.url}/api/v1/query", params={"query": promql})
         found: Mapping[str, Any] = answer.raise_for_status().json()["data"]
         return found
 
