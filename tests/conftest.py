@@ -2,7 +2,7 @@
 
 import gc
 import random
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -25,6 +25,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--rewrite-golden", action="store_true", help="write the expectations of tests/golden anew (make golden)"
     )
     parser.addoption("--shuffle-files", type=int, metavar="SEED", help="take the test files in the order of this seed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect garbage once afterwards: next to nothing of what is imported and collected is, and it is looked through
+    again and again as it grows."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
