@@ -188,3 +188,21 @@ def test_a_metric_that_is_always_late_ends_a_wait_about_as_soon_as_one_that_is_n
         ended = ended or (second if begun and memory.overload is None else None)
     assert WHOLE * 5 / 6 <= timedelta(seconds=begun) <= WHOLE
     assert WHOLE * 5 / 6 <= timedelta(seconds=ended - 150 - late) <= WHOLE + timedelta(seconds=5)
+
+
+def test_it_is_said_which_measurement_brings_requests_back_once_the_time_is_over():
+    terms, memory = Terms(True, behavior=Behavior(percentage=50, restore_after=timedelta(seconds=60))), Memory()
+
+    def seen(ratio, second, measured):
+        nonlocal memory
+        state = "Breached" if ratio >= 1 else "Clear"
+        signal = Signal("load", "1", state, f"{ratio}", at=after(measured), least=ratio, most=ratio)
+        decision, memory = decide(terms, Facts(LocalFacts(3, 3), REMOTES, signals=(signal,)), memory, after(second))
+        return decision
+
+    seen(2.0, 0, 0)
+    waits, late = seen(0.1, 10, 10), seen(0.1, 80, 15)
+    assert (waits.returns, waits.wake_at) == ("it stays so for 60s", after(70))
+    assert late.returns == "it stays so for 60s, and something measured at 2026-01-01T00:01:00Z or later says so"
+    assert late.reason is Reason.COOLING_DOWN and (late.wake_at is None or late.wake_at > after(80))
+    assert seen(0.1, 81, 60).reason is Reason.STEADY
