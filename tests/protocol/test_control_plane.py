@@ -17,11 +17,11 @@ from tests.health.servers import Talker, answer
 from tests.support.loads import hears, load, to_local
 from tests.support.objects import a_model, a_slice
 from tests.support.protocol.xds_client import TOKEN, DeltaClient
-from tests.support.routes import A, a_remote, a_route
+from tests.support.routes import A, B, a_remote, a_route
 from tests.support.store import MemoryStore
 from tests.support.waiting import until
 from xds_server.control_plane import ControlPlane, ControlPlaneOptions
-from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER
 from xds_server.stream.load_reporting.wire import LoadStream
 
 TIMING = Timing(checks=CheckTiming(connect=600.0, longest=600.0))
@@ -77,6 +77,23 @@ async def test_who_subscribes_hears_of_what_is_published_connected_and_acknowled
         assert this.changes[4:] == [{A}]
         report = this.control_plane.reports.report(A)
         assert (report.route, report.connected) == (a_route().digest, 1)
+
+
+async def test_x15_an_envoy_that_comes_back_and_refuses_all_that_it_lacks_is_in_the_reports() -> None:
+    status = decided(a_route(port=81)).raw["status"]
+    async with running(decided(a_route()), a_model("b").stored(status=status), REPLICAS) as this:
+        await until(lambda: this.control_plane.published, "there is a snapshot")
+        versions = this.control_plane.publisher.versions(A)
+        has = {key.name: version for key, version in versions if key.type_url == LISTENER}
+        await this.client.subscribe(LISTENER, "*", claims=has)
+        await this.client.receive()
+        (bad,) = (one.name for one in this.client.last.resources)
+        await this.client.nack("cannot bind: it is taken")
+        await until(lambda: this.changes.count(None) == 2, "it came, and counts, which is of interest to all")
+        refusal = f"envoy-1 refuses LDS {bad}: cannot bind: it is taken"
+        reports = [this.control_plane.reports.report(key) for key in (A, B)]
+        assert [(one.connected, one.refusals) for one in reports] == [(1, ()), (1, (refusal,))]
+        assert this.control_plane.reports.replica(0.0).known_as == ("127.0.0.1", "envoy-1")
 
 
 async def test_before_the_first_snapshot_nothing_is_published_and_an_empty_store_is_one() -> None:

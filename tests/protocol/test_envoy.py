@@ -1,14 +1,21 @@
 """The server and a real Envoy."""
 
+import asyncio
 import socket
+from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controller.api.timing import StreamTiming
 from tests.support.network import unused_port
+from tests.support.objects import a_model, a_slice
 from tests.support.protocol.envoy_resources import answers, endpoints, listener, model, running_envoy, upstream
 from tests.support.protocol.xds_client import TOKEN, Served
+from tests.support.routes import A, B, a_route
+from tests.support.store import MemoryStore
 from tests.support.waiting import until
+from xds_server.control_plane import ControlPlane, ControlPlaneOptions
 from xds_server.snapshot.snapshot import LISTENER
 
 
@@ -66,6 +73,54 @@ async def test_a_listener_on_a_taken_port_is_quarantined_and_the_others_work(ser
             served.publish(listener("ns/bad", other))
             await until(lambda: answers(other), "the model answers on its new port")
             await until(lambda: served.server.clients()[0].rejections == (), "nothing is rejected any more")
+
+
+async def test_an_envoy_that_refuses_the_first_listener_it_is_sent_is_reported_also_by_the_next_server(
+    backend, tmp_path
+):
+    """All that the next server has to send it is what it refuses again."""
+    port, at = unused_port(), f"127.0.0.1:{unused_port()}"
+    with socket.create_server(("127.0.0.1", unused_port())) as holder:
+        taken = holder.getsockname()[1]
+        store = MemoryStore([served_on("b", taken), a_slice().port(backend).ready("127.0.0.1").stored()])
+
+        def is_refused(reports):
+            found = reports.report(B)
+            is_named = [words for words in found.refusals if "ddress already in use" in words]
+            return found.connected == 1 and found.programmed == 0 and is_named
+
+        def is_programmed(reports):
+            found = reports.report(A)
+            return found.connected == found.programmed == 1 and not found.refusals
+
+        async with running_envoy(tmp_path, int(at.rpartition(":")[2]), TOKEN):
+            async with control_plane(store, at) as reports:
+                await until(lambda: is_refused(reports), "the only listener is refused, and that is reported")
+                store.put(served_on("a", port))
+                await until(lambda: is_programmed(reports), "another model is served")
+            async with control_plane(store, at) as reports:
+                await until(lambda: is_refused(reports), "it is refused once more, and that is reported")
+                await until(lambda: is_programmed(reports), "the other model is served as before")
+
+
+def served_on(name, port):
+    raw = a_route(port=port).model_dump(mode="json", by_alias=True, exclude_none=True)
+    return a_model(name).stored(status={"observedGeneration": 1, "route": raw})
+
+
+@asynccontextmanager
+async def control_plane(store, address):
+    """The whole xDS server over a store, and what it reports."""
+    options = ControlPlaneOptions(node_token=TOKEN, health_checks=False)
+    control_plane = ControlPlane(store, options, CollectorRegistry())
+    await control_plane.start(address)
+    running = asyncio.create_task(control_plane.run())
+    try:
+        yield control_plane.reports
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await control_plane.stop(0.5)
 
 
 async def test_a_restarted_server_resends_nothing_and_then_goes_on(served, backend, tmp_path):

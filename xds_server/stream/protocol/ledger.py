@@ -24,7 +24,7 @@ class Ledger:
     """
 
     __slots__ = (
-        "_acknowledged",
+        "_answered",
         "_by_name",
         "_flight",
         "_held",
@@ -49,7 +49,7 @@ class Ledger:
         self._reply_due = False
         self._rejections: dict[str, Rejection] = {}
         self._suspects: list[frozenset[str]] = []
-        self._acknowledged = False
+        self._answered = False
         self._responses = 0
 
     # What may be read.
@@ -85,9 +85,9 @@ class Ledger:
         return self._reply_due
 
     @property
-    def acknowledged(self) -> bool:
-        """Whether the client ever ACKed a response, or came with everything."""
-        return self._acknowledged
+    def answered(self) -> bool:
+        """Whether the client ever ACKed or NACKed a response, or came with everything."""
+        return self._answered
 
     @property
     def may_send(self) -> bool:
@@ -210,14 +210,14 @@ class Ledger:
     def adopt(self, resources: Mapping[str, Resource]) -> None:
         """Believe a client that it has all of these, from an earlier stream, and needs no answer (X10)."""
         self._held.update((name, Held(resource.version, resource)) for name, resource in resources.items())
-        self._acknowledged = True
+        self._answered = True
 
     def acknowledge(self) -> frozenset[ResourceKey]:
         """Book the response in flight as ACKed; return what it was about."""
         flight, self._flight = self._flight, None
         if flight is None:
             return frozenset()
-        self._acknowledged = True
+        self._answered = True
         catalog = flight.catalog
         if catalog and self.has_nothing and not self._owed and self._covers_all(catalog.names):
             self._held.fill(catalog)
@@ -240,7 +240,10 @@ class Ledger:
         the good listeners and clusters of a refused response, but stops at the first bad route or assignment.
         """
         flight, self._flight = self._flight, None
-        if flight is None or not flight.sent:
+        if flight is None:
+            return ()
+        self._answered = True
+        if not flight.sent:
             return ()
         blamed = frozenset(flight.sent) if len(flight.sent) == 1 else names_in(message, flight.sent)
         spared = frozenset(flight.sent) - blamed

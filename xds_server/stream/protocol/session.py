@@ -96,10 +96,13 @@ class Session(ABC):
 
     @property
     def initialised(self) -> bool:
-        """Whether the client ACKed an answer to each of its wildcards, or anything if it has none."""
+        """Whether the client ACKed or NACKed an answer to each of its wildcards, or to anything if it has none.
+
+        One that comes back may be sent nothing but what it refuses, and is in use all the same.
+        """
         ledgers = self._ledgers.values()
         wildcards = [ledger for ledger in ledgers if ledger.subscription.wildcard]
-        return any(ledger.acknowledged for ledger in ledgers) and all(ledger.acknowledged for ledger in wildcards)
+        return any(ledger.answered for ledger in ledgers) and all(ledger.answered for ledger in wildcards)
 
     def holds(self, key: ResourceKey, version: str) -> bool:
         """Whether the client ACKed this version of the resource and was not given another since."""

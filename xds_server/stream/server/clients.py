@@ -84,7 +84,7 @@ class ClientState:
     `is_debug` clients (node.id empty or `debug/...`) read and carry no traffic: they never count for `Programmed`. Nor
     do those that are not `trusted`, for they say of themselves what they like: where there is a node token, a client is
     trusted if it is `authorised`, which is to say that it carries the token; where there is none, every client is.
-    `initialised` tells whether it ACKed a first answer to everything it asked for with a wildcard.
+    `initialised` tells whether it ACKed or NACKed a first answer to everything it asked for with a wildcard.
     """
 
     stream: int

@@ -70,6 +70,18 @@ def test_x15_a_rejection_is_recorded_and_the_next_ack_clears_it():
     assert client.session.rejections == ()
 
 
+def test_x15_who_comes_back_and_is_sent_nothing_but_what_it_refuses_counts():
+    good, bad = listener("good"), listener("bad")
+    client = DeltaScript(good, bad)
+    (response,) = client.ask(LISTENER, "*", claimed={"good": good.version})
+    assert names([response]) == [("LDS", ["bad"], [])]
+    assert not client.session.initialised
+    client.nack(response, "no")
+    assert client.session.initialised
+    client.ask(CLUSTER)
+    assert not client.session.initialised, "it has not answered that"
+
+
 def test_x17_x40_a_subscription_inside_a_nack_or_with_a_stale_nonce_is_honoured():
     client = DeltaScript(endpoints("a"), endpoints("b"), endpoints("c"))
     (first,) = client.ask(ENDPOINT, "a")

@@ -62,6 +62,14 @@ def test_x14_after_a_nack_nothing_is_sent_until_the_content_changes():
     assert names(client.publish(cluster("a", "3"))) == [("CDS", ["a", "b"], [])]
 
 
+def test_x15_who_is_sent_nothing_but_what_it_refuses_counts():
+    client = SotwScript(A1)
+    (response,) = client.ask(CLUSTER)
+    assert not client.session.initialised
+    client.nack(response, "no")
+    assert client.session.initialised
+
+
 def test_x17_a_subscription_inside_a_nack_is_honoured():
     client = SotwScript(endpoints("a"), endpoints("b"))
     (first,) = client.ask(ENDPOINT, "a")
