@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import httpx
 import pytest
 
 from benchmarks.cluster.objects import Servers
@@ -24,8 +25,9 @@ def figures(kind: str, models: int, interval: float, *delays: float) -> Figures:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_model_has_a_metric_of_its_kind_that_the_product_takes(kind: str) -> None:
-    nothing_runs = cast(MetricsApis, None)
-    made = (Resource(nothing_runs), Scrape(), Queries(Prometheus(9091), Target(port=9090)), Requests())
+    nothing_runs, nobody_asks = cast(MetricsApis, None), cast(httpx.Client, None)
+    prometheus = Prometheus(9091, nobody_asks)
+    made = (Resource(nothing_runs), Scrape(), Queries(prometheus, Target(port=9090)), Requests())
     (source,) = (one for one in made if one.kind == kind)
     *_, last = measured_objects(source, 7, SERVERS)
     model = AModel(last.raw).parsed()
