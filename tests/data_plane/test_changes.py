@@ -149,7 +149,8 @@ def _load(model: Model) -> tuple[Load, asyncio.Event]:
     def count(_: object) -> None:
         answered[0] += 1
 
-    requests = closed_loop(model.url, clients=16, requests=100_000, traffic=Traffic(on_sample=count), stop=stop)
+    traffic = Traffic(on_sample=count)
+    requests = closed_loop(model.url, clients=16, requests=100_000, traffic=traffic, stop=stop, every=0.01)
     return (asyncio.create_task(requests), answered), stop
 
 

@@ -77,8 +77,8 @@ async def _of_clients(site: Site, delay: int, drained: bool) -> Outcome:
     answered = clients.outcome.answered
     async with clients.probing(), asyncio.TaskGroup() as load:
         for _ in range(8):
-            load.create_task(clients.client("/?seconds=0.01", stop))
-            load.create_task(clients.client("/?seconds=0.01", stop, keepalive=False))
+            load.create_task(clients.client("/?seconds=0.05", stop))
+            load.create_task(clients.client("/?seconds=0.05", stop, keepalive=False))
             # Longer than the delay that passes before anything is drained.
             load.create_task(clients.client(f"/?seconds={delay + 0.5}", stop))
             load.create_task(clients.client(f"/events?count={10 * delay + 6}&every=0.1", stop))
@@ -117,7 +117,7 @@ async def _of_calls(site: Site, delay: int, drained: bool) -> tuple[list[str], b
         nonlocal answered
         while not stop.is_set():
             try:
-                await channel.unary_unary(CALL)(b"0.02")
+                await channel.unary_unary(CALL)(b"0.05")
                 answered += 1
             except grpc.aio.AioRpcError as error:
                 failed.append(f"{error.code()}: {error.details()}")
@@ -172,7 +172,7 @@ async def _of_one_port(site: Site, delay: int) -> Mapping[str, int]:
         nonlocal answered
         answered += 1
 
-    load = closed_loop(f"http://{host}:{port}/", 16, 1_000_000, Traffic(on_sample=count), stop)
+    load = closed_loop(f"http://{host}:{port}/", 16, 1_000_000, Traffic(on_sample=count), stop, every=0.02)
     loading = asyncio.create_task(load)
     await reached(lambda: answered, 300)
     leaving.process.send(signal.SIGTERM)

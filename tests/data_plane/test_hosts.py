@@ -178,9 +178,13 @@ async def test_a_host_passes_from_one_model_to_another_under_load(plane: Plane) 
     first, second = away("first", "passing.a"), away("second", "passing.a")
     model, stop = await plane.serve(first), asyncio.Event()
     url = f"http://{plane.network.host(1)}:{SHARED_PORT}/"
+
+    def passing(_: int) -> dict[str, str]:
+        return {"host": "passing.a"}
+
     loops = [
         asyncio.create_task(
-            closed_loop(url, 4, 200_000, Traffic(keepalive=kept, headers=lambda _: {"host": "passing.a"}), stop=stop)
+            closed_loop(url, 4, 200_000, Traffic(keepalive=kept, headers=passing), stop=stop, every=0.005)
         )
         for kept in (True, False)
     ]
@@ -203,9 +207,8 @@ async def test_a_host_passes_from_one_model_to_another_under_load(plane: Plane) 
 async def test_hosts_outlive_the_control_plane(plane: Plane) -> None:
     """Nobody who calls by host notices that the xDS server is gone, and back."""
     stop, url = asyncio.Event(), f"http://{plane.network.host(1)}:{SHARED_PORT}/"
-    asking = asyncio.create_task(
-        closed_loop(url, 4, 200_000, Traffic(keepalive=False, headers=lambda _: {"host": "chat.a"}), stop=stop)
-    )
+    traffic = Traffic(keepalive=False, headers=lambda _: {"host": "chat.a"})
+    asking = asyncio.create_task(closed_loop(url, 4, 200_000, traffic, stop=stop, every=0.005))
     try:
         await plane.restart(pause=0.2)
         assert (await asked(plane, "chat.a")).model == "chat"

@@ -51,6 +51,7 @@ class Clients:
                     on_sample=self.samples.append,
                 ),
                 stop=self.stop,
+                every=0.005,
             )
             for keepalive in (True, False)
         )

@@ -212,7 +212,8 @@ async def test_errors_on_the_health_path_under_load(product: Product) -> None:
         return sides.count("remote") > 50
 
     traffic = Traffic(on_sample=lambda sample: sides.append(sample.route))
-    loading = asyncio.create_task(closed_loop(product.url, clients=4, requests=200_000, traffic=traffic, stop=done))
+    load = closed_loop(product.url, clients=4, requests=200_000, traffic=traffic, stop=done, every=0.02)
+    loading = asyncio.create_task(load)
     try:
         await until(some_left, "some requests reach the remote backend")
         remote.report_health(503)

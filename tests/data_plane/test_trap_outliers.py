@@ -139,7 +139,7 @@ async def test_a_replica_that_fails_but_looks_well_is_left_alone_longer_each_tim
     stop = asyncio.Event()
 
     async def load(model: Model) -> Report:
-        return await closed_loop(model.url, clients=4, requests=100_000, stop=stop)
+        return await closed_loop(model.url, clients=4, requests=100_000, stop=stop, every=0.05)
 
     bad.behave("status=503")
     for one in others:
