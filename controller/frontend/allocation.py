@@ -99,6 +99,15 @@ class Allocations:
         fixed = request.fixed_port if request else None
         return self._claims.claim(ref, age.created, claims) | self._ports.record(ref, age, has.port, fixed)
 
+    @property
+    def tells(self) -> bool:
+        """Whether there are objects to be told that another one has now what they lose."""
+        return self._claims.tells
+
+    def next_to_tell(self) -> ObjectRef | None:
+        """Return the next of them, to be looked at again; None if all were."""
+        return self._claims.next_to_tell()
+
     def keep(self, service: ObjectRef, ports: frozenset[int]) -> frozenset[ObjectRef]:
         """Keep the ports of the gateway that a Service leads clients to for its namespace; return others to look at."""
         return self._ports.keep(service, ports)

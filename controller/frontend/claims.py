@@ -20,11 +20,14 @@ What becomes of who loses:
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from controller.api.contract.route import SERVICE_HOST
+from controller.runtime.line import WaitingLine
 from controller.store.objects import ObjectRef
 
 
@@ -121,36 +124,104 @@ class Refusal:
     message: str
 
 
-class Claims:
-    """Which models ask for what, and who wins it."""
+class _Claimants:
+    """Those who ask for one thing, in their order: the first has it.
+
+    The others are told one by one when it is another who has it. That begins behind the winner, and behind whoever was
+    told last it goes on.
+    """
 
     def __init__(self) -> None:
-        self._claimants: dict[Claim | HostClaim, dict[ObjectRef, Precedence]] = {}
+        self._precedences: dict[ObjectRef, Precedence] = {}
+        self._order: list[tuple[Precedence, ObjectRef]] = []
+        self._told: tuple[Precedence, ObjectRef] | None = None
+
+    @property
+    def winner(self) -> ObjectRef | None:
+        return self._order[0][1] if self._order else None
+
+    def put(self, model: ObjectRef, precedence: Precedence) -> None:
+        if self._precedences.get(model) != precedence:
+            self.remove(model)
+            self._precedences[model] = precedence
+            bisect.insort(self._order, (precedence, model))
+
+    def remove(self, model: ObjectRef) -> None:
+        precedence = self._precedences.pop(model, None)
+        if precedence is not None:
+            del self._order[bisect.bisect_left(self._order, (precedence, model))]
+
+    def begin_telling(self) -> None:
+        self._told = self._order[0] if self._order else None
+
+    def tell(self) -> ObjectRef | None:
+        """Return the next one who is to hear of it; None if all have."""
+        at = bisect.bisect_right(self._order, self._told) if self._told else len(self._order)
+        self._told = self._order[at] if at < len(self._order) else None
+        return self._told[1] if self._told else None
+
+
+class Claims:
+    """Which models ask for what, and who wins it.
+
+    However many ask for one thing, to ask for it, to give it up and to see who has it costs no more than a search among
+    them. Losers are told apart, since for them nothing but the name of the winner is another.
+    """
+
+    def __init__(self) -> None:
+        self._claimants: dict[Claim | HostClaim, _Claimants] = {}
         self._claims_of: dict[ObjectRef, frozenset[Claim | HostClaim]] = {}
+        # What others have now, and some of the losers did not hear of; namespaces take turns.
+        self._untold: WaitingLine[Claim | HostClaim] = WaitingLine(operator.attrgetter("namespace"))
 
     def claim(self, model: ObjectRef, created: str, claims: Iterable[Claim | HostClaim]) -> frozenset[ObjectRef]:
         """Claim these, and no longer what was claimed before.
 
-        Returns the other models to look at again: all that ask for something that has another winner now.
+        Returns the other models to look at again soon: of what has another winner now, that one and the one before.
+        Those who lost it before and lose it still come one by one from `next_to_tell`.
         """
         wanted, before = frozenset(claims), self._claims_of.get(model, frozenset())
         winners = {claim: self.winner(claim) for claim in wanted | before}
         for claim in before - wanted:
-            del self._claimants[claim][model]
-            if not self._claimants[claim]:
-                del self._claimants[claim]
+            self._claimants[claim].remove(model)
         age = Seniority(created, model.namespace, model.name)
         for claim in wanted:
             precedence = Precedence(claim.rank, claim.namespace != model.namespace, age)
-            self._claimants.setdefault(claim, {})[model] = precedence
+            self._claimants.setdefault(claim, _Claimants()).put(model, precedence)
         if wanted:
             self._claims_of[model] = wanted
         else:
             self._claims_of.pop(model, None)
-        moved = [claim for claim, winner in winners.items() if self.winner(claim) != winner]
-        return frozenset(other for claim in moved for other in self._claimants.get(claim, ())) - {model}
+        affected = {other for claim, winner in winners.items() for other in self._moved(claim, winner)}
+        return frozenset(affected - {model})
+
+    def _moved(self, claim: Claim | HostClaim, before: ObjectRef | None) -> set[ObjectRef]:
+        """Return the winner of a thing and the one before, if it is another now; the losers are told of it."""
+        winner = self.winner(claim)
+        if winner is None:
+            self._claimants.pop(claim, None)
+            self._untold.discard(claim)
+        if winner == before:
+            return set()
+        if winner is not None:
+            self._claimants[claim].begin_telling()
+            self._untold.add(claim)
+        return {one for one in (winner, before) if one}
+
+    def next_to_tell(self) -> ObjectRef | None:
+        """Return the next model of those that lose what another has now, to be looked at again; None if all were."""
+        while (claim := self._untold.take()) is not None:
+            if told := self._claimants[claim].tell():
+                self._untold.add(claim)
+                return told
+        return None
+
+    @property
+    def tells(self) -> bool:
+        """Whether losers are to be told yet."""
+        return bool(self._untold)
 
     def winner(self, claim: Claim | HostClaim) -> ObjectRef | None:
         """Say who has a thing, if anybody asks for it."""
         claimants = self._claimants.get(claim)
-        return min(claimants, key=claimants.__getitem__) if claimants else None
+        return claimants.winner if claimants else None

@@ -192,6 +192,15 @@ class Observer:
         request = self._requested(known.intent) if known.intent else None
         return affected | self._allocations.register(ref, known.seniority, request, has)
 
+    @property
+    def tells(self) -> bool:
+        """Whether there are objects to be told that another one has now what they lose."""
+        return self._allocations.tells
+
+    def next_to_tell(self) -> ObjectRef | None:
+        """Return the next of them, to be looked at again; None if all were."""
+        return self._allocations.next_to_tell()
+
     def observe(self, ref: ObjectRef, now: datetime) -> tuple[Observation, frozenset[ObjectRef]] | None:
         """Observe an object at `now` (UTC); None if there is none. Returns with it the others to look at again."""
         known = self._index.intent(ref)

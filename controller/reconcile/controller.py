@@ -7,11 +7,11 @@
                             is due   known       shall   write
                                                  be      when
 
-What changed is registered before anything is decided (`registration`). One task does all but the writes themselves
-(`writes_under_way`), whose results come back to it: so no state needs a lock, and the loop alone drives the queue. An
-object is computed as often as anything happens, for that costs a fraction of a millisecond; it is written when the
-status it shall have differs from the one it has. What must outlive this process is in the statuses: it may be
-cancelled at any moment, and another one started.
+What changed is registered before anything is decided (`registration`), and namespaces take turns. One task does all
+but the writes themselves (`writes_under_way`), whose results come back to it: so no state needs a lock, and the loop
+alone drives the queue. An object is computed as often as anything happens, for that costs a fraction of a millisecond;
+it is written when the status it shall have differs from the one it has. What must outlive this process is in the
+statuses: it may be cancelled at any moment, and another one started.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import operator
 import random
 from datetime import datetime, timedelta
 
@@ -45,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 # So many objects are computed before whatever else this process does has its turn.
 _OBJECTS_PER_TURN = 5
+# So many at most before more is registered, and loads are looked at.
+_OBJECTS_IN_A_ROW = 20
 
 
 class Controller:
@@ -75,12 +78,10 @@ class Controller:
         self._load_watch = LoadWatch(self._index, self._observer, self._sampler, dependencies.loads)
         self._triage = Triage(self._index, self._observer)
         rests = Backoff(timedelta(seconds=timing.first_rest), timedelta(seconds=timing.longest_rest))
-        self._queue: Queue[ObjectRef] = Queue(rests, random.random)
+        self._queue: Queue[ObjectRef] = Queue(rests, random.random, operator.attrgetter("namespace"))
         applier = Applier(leader=store, any_replica=dependencies.any_replica or store)
         self._writer = Writer(applier, dependencies.limits, timing)
-        self._registration = Registration(
-            self._index, self._observer, self._clock, dependencies.telemetry, self._queue.add
-        )
+        self._registration = Registration(self._index, self._observer, self._clock, dependencies.telemetry, self._queue)
         self._rivals = Rivals(dependencies.controller, timing)
         # Objects to look at again for what is not in the store.
         self._requested: set[ObjectRef] = set()
@@ -129,7 +130,8 @@ class Controller:
             self._queue_requested()
             await self._registration.run()
             await self._look_at_due()
-            if looks_at:
+            if self._queue.is_empty:
+                # What followed from the last look is planned.
                 self._load_turns.ends(self._clock())
 
     def _queue_requested(self) -> None:
@@ -157,11 +159,13 @@ class Controller:
         self._woken.clear()
 
     async def _look_at_due(self) -> None:
-        done = 0
         for turn in self._writer.turns(self._clock()):
-            self._queue.add(turn)
-        while not self._registration.waits:
+            # Others wait for their turn until this one is taken.
+            self._queue.add(turn, first=True)
+        for done in range(1, _OBJECTS_IN_A_ROW + 1):
             now = self._clock()
+            if self._registration.goes_first:
+                break
             # What is urgent waits for no such question, and what it finds is planned before the next one.
             if not self._queue.hurries(now) and (unasked := self._triage.take()):
                 self._ask_about(unasked)
@@ -169,11 +173,10 @@ class Controller:
                 self._look_at_one(ref)
             else:
                 break
-            done += 1
             if done % _OBJECTS_PER_TURN == 0:
                 await asyncio.sleep(0)
                 self._finish_writes()
-        if self._registration.waits or len(self._queue):
+        if self._registration.waits or not self._queue.is_empty:
             self._woken.set()
 
     def _look_at_one(self, ref: ObjectRef) -> None:
@@ -187,6 +190,7 @@ class Controller:
             self._queue.failed(ref, self._clock())
 
     def _look_at(self, ref: ObjectRef) -> None:
+        self._registration.finish(ref)
         known, now = self._index.intent(ref), self._clock()
         if known is None:
             self._forget(ref)

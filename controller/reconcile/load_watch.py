@@ -36,7 +36,7 @@ class LoadTurns:
 
     Those of all objects every `longest` seconds, for reports grow old; what is new when it is told. Before that it
     rests for `least` seconds, or nine times as long as the last look took with the plans that followed from it,
-    whichever is longer: the reports of many Envoys are looked at together.
+    whichever is longer: the reports of many Envoys are looked at together. While they are not all planned, it rests.
     """
 
     def __init__(self, least: float, longest: float) -> None:
@@ -65,16 +65,18 @@ class LoadTurns:
         if self.at and now < self.at <= now + self._longest:
             return None
         is_of_news = self._all_at is not None and self._all_at <= now < self._all_at + self._longest
-        self._told, self._began, self._rests_until = False, now, now + self._least
+        self._told, self._began, self._rests_until = False, now, now + self._longest
         if not is_of_news:
             self._all_at = now
         return "news" if is_of_news else "all"
 
     def ends(self, now: datetime) -> None:
-        """Note that what followed from the look that began last is planned."""
-        assert self._began is not None, "what ends has begun"
+        """Note that what followed from the look that began last is planned, if that is not known yet."""
+        if self._began is None:
+            return
         rests_until = now + max(self._least, _REST * (now - self._began))
         self._rests_until = min(rests_until, self._began + self._longest)
+        self._began = None
 
 
 class LoadWatch:

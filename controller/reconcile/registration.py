@@ -1,14 +1,18 @@
 """Objects that changed, before anything is decided: who has what is a matter of all objects together.
 
-First it is seen where Services lead, for a port to which clients are led is not free; then all that changed is
-registered, those first who ask first.
+First it is seen where Services lead, for a port to which clients are led is not free; then all that changed itself is
+registered, those first who ask first. So a status that says what an object has counts before anything is given away.
+
+What changed of objects that models refer to may concern any number of them, again and again: of such models some are
+registered at a time, namespaces take turns, and in between the others are decided. So are losers told of a winner.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import operator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controller.api.registry import SERVICE
@@ -16,6 +20,8 @@ from controller.frontend.claims import Seniority
 from controller.observe.index import IndexChanges, ObjectIndex
 from controller.observe.observation import Observer
 from controller.reconcile.dependencies import Clock, Telemetry
+from controller.runtime.line import WaitingLine
+from controller.runtime.queue import Queue
 from controller.store.objects import ObjectRef
 
 logger = logging.getLogger(__name__)
@@ -23,36 +29,52 @@ logger = logging.getLogger(__name__)
 # So many are seen, or registered, before whatever else this process does has its turn.
 _SERVICES_PER_TURN = 100
 _OBJECTS_PER_TURN = 5
+# So many of those that something else concerns are registered before any object is decided.
+_AT_ONCE = 20
 
 
 @dataclass(slots=True)
 class Registration:
-    """Registers objects with the observer. `look_again` is called for each object that is to be looked at for it."""
+    """Registers objects with the observer. Each that is to be looked at for it is queued."""
 
     index: ObjectIndex
     observer: Observer
     clock: Clock
     telemetry: Telemetry
-    look_again: Callable[[ObjectRef], None]
-    # Objects that changed, or whose references did, and that were not registered since.
-    _unregistered: set[ObjectRef] = field(default_factory=set)
+    queue: Queue[ObjectRef]
+    # Objects that changed and were not registered since, and such whose references did.
+    _changed: set[ObjectRef] = field(default_factory=set)
+    _concerned: WaitingLine[ObjectRef] = field(default_factory=lambda: WaitingLine(operator.attrgetter("namespace")))
     # Services that changed, and whose slices were not looked at since.
     _unseen: set[ObjectRef] = field(default_factory=set)
 
     def take(self, changes: IndexChanges) -> None:
         """Take in what changed."""
-        self._unregistered |= changes.models
+        self._changed |= changes.models & changes.objects
+        for ref in self.in_order(ref for ref in changes.models - changes.objects if ref not in self._concerned):
+            self._concerned.add(ref)
         self._unseen.update(ref for ref in changes.objects if ref.kind == SERVICE.kind)
 
     @property
+    def goes_first(self) -> bool:
+        """Whether an object changed that is to be registered before any other is decided."""
+        return bool(self._changed)
+
+    @property
     def waits(self) -> bool:
-        """Whether an object changed and is not registered yet."""
-        return bool(self._unregistered)
+        """Whether there is more to register, or to tell."""
+        return bool(self._changed or self._concerned or self.observer.tells)
 
     async def run(self) -> None:
-        """See and register all that changed until now, and meanwhile."""
+        """See and register all that changed until now, and meanwhile; and a part of what that concerns."""
         await self._see_services()
         await self._register_changed()
+        self._tell_losers()
+
+    def finish(self, ref: ObjectRef) -> None:
+        """Register an object that is about to be decided, if that is still to be done."""
+        if ref in self._concerned:
+            self._register(ref)
 
     def in_order(self, refs: Iterable[ObjectRef]) -> list[ObjectRef]:
         """Order objects by who asks first for what several want: who serves already, then the older object."""
@@ -64,7 +86,7 @@ class Registration:
             unseen, self._unseen = self._unseen, set()
             for number, service in enumerate(sorted(unseen), 1):
                 for ref in self.in_order(self._seen(service)):
-                    self.look_again(ref)
+                    self.queue.add(ref)
                 if number % _SERVICES_PER_TURN == 0:
                     await asyncio.sleep(0)
 
@@ -79,16 +101,35 @@ class Registration:
             return frozenset()
 
     async def _register_changed(self) -> None:
+        part = self._changed.union(self._part())
         done = 0
-        while self._unregistered:
-            changed, self._unregistered = self._unregistered, set()
-            for ref in self.in_order(changed):
-                self.look_again(ref)
-                for other in self._registered(ref):
-                    self.look_again(other)
+        while part:
+            for ref in self.in_order(part):
+                self.queue.add(ref)
+                self._register(ref)
                 done += 1
                 if done % _OBJECTS_PER_TURN == 0:
                     await asyncio.sleep(0)
+            part = set(self._changed)
+
+    def _part(self) -> Iterator[ObjectRef]:
+        for _ in range(_AT_ONCE):
+            if (ref := self._concerned.take()) is None:
+                return
+            yield ref
+
+    def _register(self, ref: ObjectRef) -> None:
+        self._changed.discard(ref)
+        self._concerned.discard(ref)
+        for other in self._registered(ref):
+            self.queue.add(other)
+
+    def _tell_losers(self) -> None:
+        """Let those who lose something be looked at that another one has now: what is to be written can wait."""
+        for _ in range(_AT_ONCE):
+            if (loser := self.observer.next_to_tell()) is None:
+                return
+            self.queue.add(loser, urgent=False)
 
     def _registered(self, ref: ObjectRef) -> Iterable[ObjectRef]:
         """Register an object, and return others to look at again."""

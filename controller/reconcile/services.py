@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import operator
 import random
 from collections import Counter
 from collections.abc import Callable, MutableMapping
@@ -97,7 +98,7 @@ class ServiceLoop:
         self._applier = Applier(leader=store, any_replica=store)
         rests = Backoff(timedelta(seconds=self._timing.first_rest), timedelta(seconds=self._timing.longest_rest))
         # Services, and models that have the finalizer or a Service at the gateway.
-        self._queue: Queue[ObjectRef] = Queue(rests, random.random)
+        self._queue: Queue[ObjectRef] = Queue(rests, random.random, operator.attrgetter("namespace"))
         self._steadiness = Steadiness()
         self._keys: set[ObjectRef] = set()
         self._shadows: dict[ObjectRef, ObjectRef] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import operator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -88,7 +89,7 @@ class Writer:
     _unavailable: bool = False
 
     def __post_init__(self) -> None:
-        self._budget = WriteBudget(self.limits)
+        self._budget = WriteBudget(self.limits, operator.attrgetter("namespace"))
 
     def awaited_until(self, stored: StoredObject, now: datetime) -> datetime | None:
         """Say until when an object is waited for that was written and has not come back yet; None for any other."""

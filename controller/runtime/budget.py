@@ -2,7 +2,8 @@
 
 * A write that changes the route is what traffic waits for: it goes first, from a bucket of its own, and a few of the
   writes under way at a time are kept free for it.
-* All other writes share one bucket, in turns: a model stands in line once, whatever happens to it meanwhile.
+* All other writes share one bucket, in turns: a model stands in line once, whatever happens to it meanwhile, and
+  namespaces take turns, however many models of one wait.
 * One model writes its route some times a second at most, all else once a second, and numbers that are merely newer
   every 15 seconds, after a few that go at once. So a model that flaps takes nothing from the others.
 
@@ -12,12 +13,13 @@ in between are never written. Pure; moments come in as arguments.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Generic, TypeVar
 
 from controller.api.timing import Limits, RateLimit
+from controller.runtime.line import WaitingLine, of_nobody
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -65,20 +67,20 @@ class TokenBucket:
 
 
 class _Lane(Generic[Key]):
-    """One bucket, and the models that wait for a token of it, in the order in which they came."""
+    """One bucket, and the models that wait for a token of it."""
 
-    def __init__(self, rate: RateLimit) -> None:
+    def __init__(self, rate: RateLimit, share_of: Callable[[Key], str]) -> None:
         self.bucket = TokenBucket(rate)
-        self.waiting: dict[Key, None] = {}
+        self.waiting: WaitingLine[Key] = WaitingLine(share_of)
 
 
 class WriteBudget(Generic[Key]):
     """Who writes, who has the next turn, and who stands in line for one."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, share_of: Callable[[Key], str] = of_nobody) -> None:
         self._limits = limits
-        self._routes: _Lane[Key] = _Lane(limits.routes)
-        self._others: _Lane[Key] = _Lane(limits.others)
+        self._routes: _Lane[Key] = _Lane(limits.routes, share_of)
+        self._others: _Lane[Key] = _Lane(limits.others, share_of)
         # Whose turn it is, or who writes, each with its lane.
         self._turns: dict[Key, _Lane[Key]] = {}
         self._writing: dict[Key, _Lane[Key]] = {}
@@ -105,7 +107,7 @@ class WriteBudget(Generic[Key]):
         else:
             self._withdraw_from_all_but(lane, model)
             if lane.waiting or not self._has_room(lane) or not lane.bucket.take(now):
-                lane.waiting.setdefault(model)
+                lane.waiting.add(model)
                 return False
         self._writing[model] = lane
         if urgency is Urgency.ROUTE:
@@ -121,10 +123,9 @@ class WriteBudget(Generic[Key]):
         granted: list[Key] = []
         for lane in (self._routes, self._others):
             while lane.waiting and self._has_room(lane) and lane.bucket.take(now):
-                model = next(iter(lane.waiting))
-                del lane.waiting[model]
-                self._turns[model] = lane
-                granted.append(model)
+                if (model := lane.waiting.take()) is not None:
+                    self._turns[model] = lane
+                    granted.append(model)
         return granted
 
     def withdraw(self, model: Key) -> None:
@@ -172,7 +173,7 @@ class WriteBudget(Generic[Key]):
             turn.bucket.put_back()
         for lane in (self._routes, self._others):
             if lane is not lane_to_stay_in:
-                lane.waiting.pop(model, None)
+                lane.waiting.discard(model)
 
 
 def _after(last: datetime | None, rest: timedelta, now: datetime) -> datetime:

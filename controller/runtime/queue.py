@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from controller.runtime.line import WaitingLine, of_nobody
+
 Key = TypeVar("Key", bound=Hashable)
 
 # Of what is urgent, this much goes before one that is not: a storm delays the rest, and never stops it.
@@ -37,14 +39,16 @@ class Backoff:
 class Queue(Generic[Key]):
     """Keys that are due, each once, and keys that will be. Who takes one says how it went; until then it is in work.
 
-    What is urgent goes first; otherwise the order is the one in which keys were added.
+    What is urgent goes first; otherwise the order is the one in which keys were added, but that shares take turns.
     """
 
-    def __init__(self, backoff: Backoff, chance: Callable[[], float]) -> None:
+    def __init__(
+        self, backoff: Backoff, chance: Callable[[], float], share_of: Callable[[Key], str] = of_nobody
+    ) -> None:
         self._backoff = backoff
         self._chance = chance
-        self._urgent: dict[Key, None] = {}
-        self._plain: dict[Key, None] = {}
+        self._urgent: WaitingLine[Key] = WaitingLine(share_of)
+        self._plain: WaitingLine[Key] = WaitingLine(share_of)
         self._in_a_row = 0
         # In work; the value says whether it was added meanwhile, and how.
         self._in_work: dict[Key, bool | None] = {}
@@ -55,15 +59,15 @@ class Queue(Generic[Key]):
         self._rests: dict[Key, datetime] = {}
         self._latest: datetime | None = None
 
-    def add(self, key: Key, *, urgent: bool = True) -> None:
-        """Let a key be worked soon; what was urgent once stays urgent."""
+    def add(self, key: Key, *, urgent: bool = True, first: bool = False) -> None:
+        """Let a key be worked soon; what was urgent once stays urgent. `first` lets it be the next one."""
         if key in self._in_work:
             self._in_work[key] = bool(self._in_work[key]) or urgent
         elif urgent:
-            self._plain.pop(key, None)
-            self._urgent.setdefault(key)
+            self._plain.discard(key)
+            self._urgent.add(key, first=first)
         elif key not in self._urgent:
-            self._plain.setdefault(key)
+            self._plain.add(key)
 
     def add_at(self, key: Key, at: datetime) -> None:
         """Let a key be worked at a moment, if nothing has it worked before; of several moments the earliest counts."""
@@ -120,7 +124,9 @@ class Queue(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         """Forget all about a key. One that is in work stays so until it is released."""
-        for keys in (self._urgent, self._plain, self._later, self._failures, self._rests):
+        for line in (self._urgent, self._plain):
+            line.discard(key)
+        for keys in (self._later, self._failures, self._rests):
             keys.pop(key, None)
 
     def wakes_at(self) -> datetime | None:
@@ -128,6 +134,11 @@ class Queue(Generic[Key]):
         while self._by_time and self._later.get(self._by_time[0][2]) != self._by_time[0][0]:
             heapq.heappop(self._by_time)
         return self._by_time[0][0] if self._by_time else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no key is due."""
+        return not self._urgent and not self._plain
 
     def __len__(self) -> int:
         """How many keys are due."""
@@ -149,10 +160,7 @@ class Queue(Generic[Key]):
 
     def _next(self) -> Key | None:
         urgent = self._urgent and not (self._plain and self._in_a_row >= _URGENT_IN_A_ROW)
-        keys = self._urgent if urgent else self._plain
-        if not keys:
-            return None
-        self._in_a_row = self._in_a_row + 1 if urgent else 0
-        key = next(iter(keys))
-        del keys[key]
+        key = (self._urgent if urgent else self._plain).take()
+        if key is not None:
+            self._in_a_row = self._in_a_row + 1 if urgent else 0
         return key

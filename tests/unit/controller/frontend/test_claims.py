@@ -1,5 +1,7 @@
 """What only one model may have goes to the oldest that asks; a port of a Service to those its namespace first."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,8 +39,11 @@ def test_when_the_winner_goes_the_next_takes_over_and_the_others_hear_of_it():
     claims = Claims()
     for model, created in ((A, OLD), (B, NEW), (C, NEWER)):
         claims.claim(model, created, [HTTP])
-    assert claims.claim(A, "", ()) == {B, C}
+    assert claims.claim(A, "", ()) == {B}
     assert claims.winner(HTTP) == B
+    assert claims.tells
+    assert [claims.next_to_tell(), claims.next_to_tell()] == [C, None]
+    assert not claims.tells
 
 
 def test_when_the_winner_asks_for_something_else_the_next_takes_over():
@@ -110,16 +115,67 @@ def test_in_whatever_order_they_come_nobody_elsewhere_wins_while_one_at_home_ask
     assert claims.winner(HTTP) == min(at_home or order, key=lambda one: (created[one], one.namespace, one.name))
 
 
-@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.sets(st.sampled_from([HTTP, NAME]))), max_size=20))
-def test_the_winner_depends_only_on_who_asks_now(steps):
+STEPS = st.tuples(st.sampled_from([A, B, C]), st.sets(st.sampled_from([HTTP, NAME])), st.integers(0, 3))
+
+
+@given(st.lists(STEPS, max_size=20))
+def test_the_winner_depends_only_on_who_asks_now_and_all_hear_of_it(steps):
     created = {A: NEWER, B: OLD, C: NEW}
-    claims, asked = Claims(), {}
-    for model, things in steps:
+    claims, asked, known = Claims(), {}, {}
+
+    def look_at(*models):
+        known.update({one: {thing: claims.winner(thing) for thing in asked[one]} for one in models})
+
+    for model, things, tells in steps:
         before = {thing: claims.winner(thing) for thing in (HTTP, NAME)}
-        told = claims.claim(model, created[model], things)
+        soon = claims.claim(model, created[model], things)
         asked[model] = things
         for thing in (HTTP, NAME):
             asking = [one for one in asked if thing in asked[one]]
             assert claims.winner(thing) == min(asking, key=created.__getitem__, default=None)
             if claims.winner(thing) != before[thing]:
-                assert told >= set(asking) - {model}
+                assert soon >= {one for one in (claims.winner(thing), before[thing]) if one} - {model}
+        look_at(model, *soon)
+        look_at(*filter(None, (claims.next_to_tell() for _ in range(tells))))
+    while loser := claims.next_to_tell():
+        look_at(loser)
+    assert known == {one: {thing: claims.winner(thing) for thing in asked[one]} for one in asked}
+
+
+def test_what_a_claim_costs_hardly_grows_with_those_who_ask_for_the_same():
+    compared = Counter()
+
+    class Moment(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared["moments"] += 1
+            return str(self) == str(other)
+
+    def costs(many):
+        """How often moments are compared while one asks again, gives it up, and the winner goes."""
+        claims, models = Claims(), [a_model(f"m{number}").ref for number in range(many)]
+        for number, model in enumerate(models):
+            claims.claim(model, Moment(f"{number:05}"), [HTTP, NAME])
+        compared.clear()
+        claims.claim(models[-1], Moment(f"{many - 1:05}"), [HTTP, NAME])
+        assert claims.winner(HTTP) == models[0]
+        claims.claim(models[-1], Moment(f"{many - 1:05}"), [NAME])
+        soon = claims.claim(models[0], "", ())
+        assert (claims.winner(HTTP), len(soon), claims.next_to_tell()) == (models[1], 1, models[2])
+        return compared["moments"]
+
+    assert costs(5_000) <= 2 * costs(500)
+
+
+def test_losers_of_two_namespaces_hear_of_it_in_turns():
+    claims = Claims()
+    for namespace in "ab":
+        for number in range(100):
+            model = a_model(f"m{number:02}").in_namespace(namespace).ref
+            claims.claim(model, OLD, [ServicePortClaim(namespace, "s", "http")])
+    for namespace in "ab":
+        claims.claim(a_model("m00").in_namespace(namespace).ref, "", ())
+    told = [claims.next_to_tell().namespace for _ in range(20)]
+    assert set(told) == {"a", "b"}

@@ -3,7 +3,7 @@
 from controller.api.contract.status import is_withdrawn
 from controller.frontend.ports import AllocatedPorts
 from tests.support.controlled import IN_A_CLUSTER, SERVICES, accepted, condition, controlled, stored
-from tests.support.objects import a_model, a_service
+from tests.support.objects import a_model, a_service, a_slice
 from tests.support.store import MemoryStore, settled
 
 
@@ -78,6 +78,61 @@ async def test_two_that_claim_one_service_the_older_wins_and_the_other_says_so()
         await settled()
         assert condition(store, "Accepted", "b")[1] == "Accepted"
         assert store[younger.ref].status["route"]["local"]["service"] == "a"
+
+
+def a_crowd(number):
+    """Models of one namespace in front of one Service there, which has a replica."""
+    front = [a_service().port(80), a_slice().ready("10.0.0.1")]
+    return [one.in_namespace("crowd") for one in (*front, *(sharing(f"m{each:03}") for each in range(number)))]
+
+
+def touched(version):
+    """The replicas of the Service that the crowd is in front of, changed again."""
+    return a_slice().in_namespace("crowd").ready(f"10.0.0.{version % 250 + 1}").stored(version=str(version))
+
+
+async def test_who_goes_by_the_crowd_at_one_service_is_decided_after_a_few_of_them():
+    store = MemoryStore(stored(*a_crowd(300), a_model("z").with_remote("r").fronting("a"), SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        await settled(rounds=500)
+        running.order.clear()
+        store.put(touched(2))
+        await settled(rounds=2)  # The first of the crowd are at work.
+        store.put(a_slice().ready("10.0.0.1").stored())
+        await settled(rounds=500)
+        crowd = [name for name in running.order if name != "z"]
+        assert set(crowd) == {f"m{each:03}" for each in range(300)}
+        assert running.order.index("z") < 50
+
+
+async def test_a_crowd_at_one_service_that_changes_all_the_time_keeps_nobody_from_being_decided():
+    store = MemoryStore(stored(*a_crowd(100), a_model("z").with_remote("r").fronting("a"), SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        await settled(rounds=500)
+        running.order.clear()
+        store.put(a_slice().ready("10.0.0.1").stored())
+        for version in range(2, 200):
+            store.put(touched(version))
+            await settled(rounds=1)
+        assert "z" in running.order
+        assert {f"m{each:03}" for each in range(100)} <= set(running.order)
+
+
+async def test_when_the_winner_of_a_crowd_goes_the_next_is_served_and_all_others_hear_of_it():
+    store = MemoryStore(stored(*a_crowd(300)))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        for _ in range(10):
+            await running.pass_time(10)
+        running.order.clear()
+        first, second, last = (sharing(name).in_namespace("crowd").ref for name in ("m000", "m001", "m299"))
+        store.remove(first)
+        await settled(rounds=500)
+        assert store[second].status["servingPort"] == 10001
+        assert len(running.order) < 2 * 300
+        for _ in range(10):
+            await running.pass_time(10)
+        accepted_last = next(one for one in store[last].status["conditions"] if one["type"] == "Accepted")
+        assert str(second) in accepted_last["message"]
 
 
 async def test_prior_fault_16_two_that_claim_one_model_the_older_wins_and_the_other_says_so():

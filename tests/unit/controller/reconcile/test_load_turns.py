@@ -60,6 +60,25 @@ def test_what_is_told_while_it_is_looked_at_is_looked_at_again(clock):
     assert seconds_until_due(these, clock) == 0.1
 
 
+def test_while_what_followed_is_not_all_planned_there_is_no_other_look_but_that_at_all(clock):
+    these = LoadTurns(least=0.1, longest=1.0)
+    these.begins(clock())
+    these.tell()
+    clock.advance(0.99)
+    assert not these.begins(clock())
+    clock.advance(0.01)
+    assert these.begins(clock()) == "all"
+
+
+def test_who_has_no_more_to_plan_long_after_a_look_rests_no_longer_for_it(clock):
+    these = turns(clock, took=0.01)
+    these.tell()
+    before = these.at
+    clock.advance(0.05)
+    these.ends(clock())
+    assert these.at == before
+
+
 @pytest.mark.parametrize(("took", "rests"), [(0.01, 0.1), (0.05, 0.45), (0.2, 0.8), (5.0, -4.0)])
 def test_who_looks_rests_nine_times_as_long_and_is_no_later_than_without_news(clock, took, rests):
     these = turns(clock, took)

@@ -78,6 +78,15 @@ def take_turn(budget: WriteBudget[str], now: datetime) -> list[str]:
     return [model for model in come if writing(budget, model, Urgency.WORDS, now)]
 
 
+def test_a_namespace_of_which_thousands_wait_delays_another_one_by_a_few():
+    budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)), share_of=lambda model: model[0])
+    for number in range(5000):
+        writing(budget, f"a{number}", Urgency.WORDS, NOW)
+    writing(budget, "b", Urgency.WORDS, NOW)
+    turns = [turn for second in range(1, 20) for turn in take_turn(budget, seconds(second))]
+    assert turns.index("b") == 10
+
+
 def test_a_newcomer_does_not_go_before_those_who_wait():
     budget: WriteBudget[str] = WriteBudget(Limits(others=RateLimit(1, 1)))
     writing(budget, "first", Urgency.WORDS, NOW)

@@ -73,6 +73,24 @@ def test_a_storm_of_what_is_urgent_delays_the_rest_and_does_not_stop_it():
     assert order.index("patient") == 10
 
 
+@pytest.mark.parametrize("urgent", [True, False])
+def test_a_share_with_many_keys_delays_another_one_by_a_few(urgent):
+    queue: Queue[str] = Queue(RESTS, chance=lambda: 0.5, share_of=lambda key: key[0])
+    for number in range(1000):
+        queue.add(f"a{number}", urgent=urgent)
+    queue.add("b", urgent=urgent)
+    assert taken(queue).index("b") == 10
+
+
+def test_what_is_first_goes_before_all_that_is_due():
+    queue = a_queue()
+    for key in ("a", "b"):
+        queue.add(key)
+    queue.add("c", urgent=False)
+    queue.add("c", first=True)
+    assert (queue.is_empty, taken(queue), queue.is_empty) == (False, ["c", "a", "b"], True)
+
+
 def test_a_key_in_work_that_is_added_again_is_worked_again_afterwards_and_never_by_two():
     queue = a_queue()
     queue.add("a")
