@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import heapq
+import itertools
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Protocol
 
 from controller.api.timing import REAL, EventTiming
@@ -73,49 +76,64 @@ class EventCorrelator:
         self._update_every = timedelta(seconds=timing.update_every)
         self._refill = timedelta(seconds=timing.refill)
         self._first_retry = timedelta(seconds=timing.first_retry)
-        self._entries: OrderedDict[SeriesKey, _Entry] = OrderedDict()  # The one that happened last is last.
+        self._entries: dict[SeriesKey, _Entry] = {}
         self._messages: Counter[Topic] = Counter()
+        # When a series is to be written, those that wait for a token of their object, and those that are written.
         self._due: dict[SeriesKey, datetime] = {}
+        self._by_time: list[tuple[datetime, int, SeriesKey]] = []
+        self._number = itertools.count()
+        self._postponed: OrderedDict[SeriesKey, None] = OrderedDict()
+        self._written: OrderedDict[SeriesKey, None] = OrderedDict()
         self._buckets: OrderedDict[ObjectRef, tuple[float, datetime]] = OrderedDict()
 
-    def add(self, event: Event, now: datetime) -> bool:
-        """Add an event; False when it is dropped, for its object had too many or too much is unwritten."""
+    def add(self, event: Event, now: datetime) -> int:
+        """Add an event. Give how many events are lost by it: its object had too many, or too much is unwritten."""
         self._forget_old(now)
         key = self._key_of(event)
+        if key in self._written and self._is_over(key, now):
+            self._forget(key)
+            key = self._key_of(event)
         entry = self._entries.get(key)
         if entry is None:
             return self._begin(key, event, now)
         entry.series = replace(entry.series, count=entry.series.count + 1, last_at=event.at)
-        self._entries.move_to_end(key)
         if key not in self._due:
-            self._due[key] = max(now, (entry.written_at or now) + self._update_every)
-        return True
+            self._write_at(key, max(now, (entry.written_at or now) + self._update_every))
+        return 0
 
     def due_at(self) -> datetime | None:
         """When something is next to be written."""
-        return min(self._due.values(), default=None)
+        key = self._earliest()
+        return self._due[key] if key else None
 
     def next_write(self, now: datetime, *, hurry: bool = False) -> EventWrite | None:
         """What is to be written first; in a hurry also what might wait for others to join it."""
-        for key in sorted(self._due, key=self._due.__getitem__):
-            if self._due[key] > now and not hurry:
-                return None
+        found: EventWrite | None = None
+        postponed: list[SeriesKey] = []
+        while found is None and (key := self._earliest()) and (hurry or self._due[key] <= now):
             entry = self._entries[key]
             new = not entry.written
             # A new one paid when it began.
             if new or entry.failures or self._take_token(key.topic[0], now, leaving=_FOR_NEWS):
-                return EventWrite(key, entry.series, new)
-            self._due[key] = now + self._refill
-        return None
+                self._postponed.pop(key, None)
+                found = EventWrite(key, entry.series, new)
+            else:
+                heapq.heappop(self._by_time)
+                postponed.append(key)
+        for key in postponed:
+            self._write_at(key, now + self._refill)
+            self._postponed[key] = None
+        return found
 
     def on_success(self, write: EventWrite, now: datetime) -> None:
         """A write was done; what happened meanwhile is written later."""
         entry = self._entries[write.key]
         entry.written, entry.written_at, entry.failures = write.series.count, now, 0
         if entry.series.count > write.series.count:
-            self._due[write.key] = now + self._update_every
+            self._write_at(write.key, now + self._update_every)
         else:
             del self._due[write.key]
+            self._written[write.key] = None
 
     def on_already_exists(self, write: EventWrite, now: datetime) -> None:
         """A new event was there already: from an attempt whose answer was lost, with the count of then."""
@@ -124,33 +142,45 @@ class EventCorrelator:
     def on_expired(self, write: EventWrite, now: datetime) -> None:
         """The event that was to be updated is gone, as all are after a while: it is to be written as a new one."""
         self._entries[write.key].written = 0
-        self._due[write.key] = now
+        self._write_at(write.key, now)
 
     def on_failure(self, write: EventWrite, now: datetime, *, for_good: bool) -> int:
         """A write failed, and is tried again unless that was often enough. Give how many events are lost with it."""
         entry = self._entries[write.key]
         entry.failures += 1
         if for_good or entry.failures >= _ATTEMPTS:
-            self._forget(write.key)
-            return entry.series.count - entry.written
-        self._due[write.key] = now + self._first_retry * 2 ** (entry.failures - 1)
+            return self._forget(write.key)
+        self._write_at(write.key, now + self._first_retry * 2 ** (entry.failures - 1))
         return 0
 
-    def _begin(self, key: SeriesKey, event: Event, now: datetime) -> bool:
-        if len(self._entries) >= _CAPACITY:
-            oldest = next(iter(self._entries))
-            if oldest in self._due:
-                return False
-            self._forget(oldest)
+    def _begin(self, key: SeriesKey, event: Event, now: datetime) -> int:
+        # One that is written makes room, or else a count that waits for a token: maybe for long, and others shall not.
+        room = None
+        if len(self._entries) >= _CAPACITY and not (room := next(chain(self._written, self._postponed), None)):
+            return 1
         is_news = not self._messages[key.topic]
         if not self._take_token(event.object, now, leaving=0 if is_news else _FOR_NEWS):
-            return False
+            return 1
+        lost = self._forget(room) if room else 0
         if key.message is None:
             event = replace(event, message=f"(combined from similar events): {event.message}")
         self._entries[key] = _Entry(EventSeries(_name(event), event, 1, event.at))
         self._messages[key.topic] += 1
-        self._due[key] = now
-        return True
+        self._write_at(key, now)
+        return lost
+
+    def _write_at(self, key: SeriesKey, at: datetime) -> None:
+        self._written.pop(key, None)
+        self._due[key] = at
+        heapq.heappush(self._by_time, (at, next(self._number), key))
+        if len(self._by_time) > 2 * _CAPACITY:
+            self._by_time = [(at, next(self._number), key) for key, at in self._due.items()]
+            heapq.heapify(self._by_time)
+
+    def _earliest(self) -> SeriesKey | None:
+        while self._by_time and self._due.get(self._by_time[0][2]) != self._by_time[0][0]:
+            heapq.heappop(self._by_time)
+        return self._by_time[0][2] if self._by_time else None
 
     def _key_of(self, event: Event) -> SeriesKey:
         topic = (event.object, event.uid, event.type, event.reason)
@@ -170,18 +200,21 @@ class EventCorrelator:
         return enough
 
     def _forget_old(self, now: datetime) -> None:
-        while self._entries:
-            key, entry = next(iter(self._entries.items()))
-            if key in self._due or now - entry.series.last_at <= self._window:
-                return
-            self._forget(key)
+        while self._written and self._is_over(oldest := next(iter(self._written)), now):
+            self._forget(oldest)
 
-    def _forget(self, key: SeriesKey) -> None:
-        del self._entries[key]
-        self._due.pop(key, None)
+    def _is_over(self, key: SeriesKey, now: datetime) -> bool:
+        return now - self._entries[key].series.last_at > self._window
+
+    def _forget(self, key: SeriesKey) -> int:
+        """Forget a series, and give how many of its events were not written."""
+        entry = self._entries.pop(key)
+        for keys in (self._due, self._postponed, self._written):
+            keys.pop(key, None)
         self._messages[key.topic] -= 1
         if not self._messages[key.topic]:
             del self._messages[key.topic]
+        return entry.series.count - entry.written
 
 
 def _name(event: Event) -> str:
@@ -230,10 +263,8 @@ class EventRecorder:
 
     def record(self, event: Event) -> None:
         """See `Events`."""
-        if self._correlator.add(event, self._clock()):
-            self._news.set()
-        else:
-            self.dropped += 1
+        self.dropped += self._correlator.add(event, self._clock())
+        self._news.set()
 
     async def run(self) -> None:
         """Write until cancelled; then what is left, within a moment."""

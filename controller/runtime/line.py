@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
-from itertools import islice
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -31,7 +30,7 @@ class WaitingLine(Generic[Key]):
         # There is none beyond the round while the round itself is empty.
         self._round: OrderedDict[Key, None] = OrderedDict()
         self._placed: Counter[str] = Counter()
-        self._beyond: dict[str, dict[Key, None]] = {}
+        self._beyond: dict[str, OrderedDict[Key, None]] = {}
 
     def add(self, key: Key, *, first: bool = False) -> None:
         """Let a key wait, unless it does; `first` puts it before all others."""
@@ -45,7 +44,7 @@ class WaitingLine(Generic[Key]):
         elif self._placed[share] < _OF_ONE and share not in self._beyond:
             self._place(key, share)
         else:
-            self._beyond.setdefault(share, {})[key] = None
+            self._beyond.setdefault(share, OrderedDict())[key] = None
 
     def take(self) -> Key | None:
         """Take the next key; None if there is none."""
@@ -58,7 +57,7 @@ class WaitingLine(Generic[Key]):
     def discard(self, key: Key) -> None:
         """Let a key wait no longer, if it does."""
         share = self._share_of(key)
-        beyond = self._beyond.get(share, {})
+        beyond = self._beyond.get(share, OrderedDict())
         if key in self._round:
             del self._round[key]
             self._placed[share] -= 1
@@ -87,8 +86,7 @@ class WaitingLine(Generic[Key]):
             return
         self._placed.clear()
         for share, keys in list(self._beyond.items()):
-            for key in list(islice(keys, _OF_ONE)):
-                del keys[key]
-                self._place(key, share)
+            while keys and self._placed[share] < _OF_ONE:
+                self._place(keys.popitem(last=False)[0], share)
             if not keys:
                 del self._beyond[share]
