@@ -141,6 +141,17 @@ CASES = {
         fires=7,
         waits=5,
     ),
+    "a remote backend fails whatever it is asked, and is tried again each five minutes": Case(
+        {
+            f'beamlit_remote_healthy{{backend="backend/1",host="a.example:443",instance="xds-{number}"}}': (
+                "1x10 " + "0x4 1 " * 9
+            )
+            for number in (0, 1)
+        },
+        (alert("BeamlitRemoteDown", "warning", host="a.example:443"),),
+        fires=12,
+        waits=5,
+    ),
     "one xDS server does not reach a remote backend": Case(
         {'beamlit_remote_healthy{backend="backend/1",host="a.example:443",instance="xds-1"}': then("1", "0")}, ()
     ),
