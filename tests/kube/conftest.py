@@ -33,7 +33,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     if session.config.option.collectonly:
         return
-    own = used & {"own_api_server", "bare_api_server", "metrics_apis", "endpoint_controllers"}
+    own = used & {"own_api_server", "api_server_of_module", "metrics_apis", "endpoint_controllers"}
     programs = [binaries.kubectl] if own or "api_server" in used else []
     if own or (programs and not os.environ.get(EXISTING)):
         programs += [binaries.etcd, binaries.kube_apiserver]
@@ -69,7 +69,7 @@ def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="module")
 def api_server_of_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """See `bare_api_server`."""
+    """An API server of the module's own, which its tests may break if they mend it again. See `bare_api_server`."""
     with ApiServer.running(tmp_path_factory.mktemp("api_server_of_module")) as server:
         yield server
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from controller.api.registry import REFERENCE_GRANT
 from tests.support.kube.api_server import ApiServer
 from tests.support.kube.gateway_api import install_reference_grants, remove_reference_grants
@@ -20,8 +22,15 @@ def in_version(version: str) -> dict[str, object]:
     return {**GRANT.raw, "apiVersion": f"{REFERENCE_GRANT.group}/{version}"}
 
 
-async def test_a_kind_may_come_go_and_change_its_version_while_a_store_runs(own_api_server: ApiServer) -> None:
-    cluster = own_api_server
+@pytest.fixture
+def without_grants(api_server_of_module: ApiServer) -> ApiServer:
+    """That of the module, before the kind is installed."""
+    remove_reference_grants(api_server_of_module)
+    return api_server_of_module
+
+
+async def test_a_kind_may_come_go_and_change_its_version_while_a_store_runs(without_grants: ApiServer) -> None:
+    cluster = without_grants
     async with running_store(cluster.kubeconfig, KINDS, "default", second_look=0.5) as store:
         reader = Reader(store, *KINDS)
         await reader.next()
@@ -40,8 +49,8 @@ async def test_a_kind_may_come_go_and_change_its_version_while_a_store_runs(own_
         assert store.not_ready() is None
 
 
-async def test_a_version_that_goes_while_another_stays_takes_no_object_along(own_api_server: ApiServer) -> None:
-    cluster = own_api_server
+async def test_a_version_that_goes_while_another_stays_takes_no_object_along(without_grants: ApiServer) -> None:
+    cluster = without_grants
     install_reference_grants(cluster, "v1beta1")
     cluster.apply(in_version("v1beta1"))
     async with running_store(cluster.kubeconfig, KINDS, "default", second_look=0.5) as store:

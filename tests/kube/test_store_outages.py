@@ -15,17 +15,30 @@ from tests.support.kube.watched import Watched, becomes, make_secret, watched_se
 NAMESPACE = "default"
 
 
+@pytest.fixture
+def breakable(api_server_of_module: ApiServer) -> ApiServer:
+    """That of the module, which tests here break, and mend again: it runs, and there are no Secrets."""
+    server = api_server_of_module
+    if not server.launched:  # The test before has failed.
+        server.start()
+    server.until_ready()
+    with server.client() as client:
+        client.delete(f"/api/v1/namespaces/{NAMESPACE}/secrets").raise_for_status()
+    return server
+
+
 def gone(watched: Watched) -> set[str]:
     return {name for name in watched.told if name.startswith("-")}
 
 
-async def test_a_server_that_was_away_is_followed_again_and_nothing_was_deleted(own_api_server: ApiServer) -> None:
+async def test_a_server_that_was_away_is_followed_again_and_nothing_was_deleted(breakable: ApiServer) -> None:
     """Its watch cache begins anew, so the version to resume from may be too old for it (410)."""
-    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 10.0) as watched:
-        own_api_server.stop()
+    async with watched_secrets(breakable, breakable.kubeconfig, NAMESPACE, 10.0) as watched:
+        breakable.stop()
         await becomes(watched.store.troubles, "trouble")
         assert watched.store.not_ready() is None
-        await asyncio.to_thread(own_api_server.start)
+        breakable.launch()
+        await asyncio.to_thread(breakable.until_ready)
         await watched.apply("d")
         await watched.remove("a")
         await watched.misses("a")
@@ -34,13 +47,13 @@ async def test_a_server_that_was_away_is_followed_again_and_nothing_was_deleted(
 
 
 async def test_of_an_etcd_that_came_back_empty_handed_nothing_is_believed_without_a_second_look(
-    own_api_server: ApiServer, caplog: pytest.LogCaptureFixture
+    breakable: ApiServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with watched_secrets(own_api_server, own_api_server.kubeconfig, NAMESPACE, 3.0) as watched:
+    async with watched_secrets(breakable, breakable.kubeconfig, NAMESPACE, 3.0) as watched:
         for number in range(100):  # So that its versions lie behind for long: a watch from here would stay silent.
             await watched.hand.apply(make_secret("a", NAMESPACE, stringData={"key": str(number)}))
-        own_api_server.stop()
-        await asyncio.to_thread(own_api_server.launch, empty=True)
+        breakable.stop()
+        breakable.launch(empty=True)
         await becomes(watched.store.suspects, "a suspicion")
         assert "lies behind" in watched.store.suspects()[f"secrets in {NAMESPACE}"]
         assert not gone(watched)
@@ -54,16 +67,17 @@ async def test_of_an_etcd_that_came_back_empty_handed_nothing_is_believed_withou
 
 
 async def test_what_is_applied_again_before_the_second_look_was_never_gone(
-    own_api_server: ApiServer, tmp_path: Path
+    breakable: ApiServer, tmp_path: Path
 ) -> None:
     looks = itertools.count()
     async with (
-        Proxy(own_api_server, tmp_path).running() as proxy,
-        watched_secrets(own_api_server, proxy.kubeconfig, NAMESPACE, 0.1) as watched,
+        Proxy(breakable, tmp_path).running() as proxy,
+        watched_secrets(breakable, proxy.kubeconfig, NAMESPACE, 0.1) as watched,
     ):
-        own_api_server.stop()
+        breakable.stop()
         with proxy.requests_held(lambda request: whole_list(request) and next(looks) > 0) as second_look:
-            await asyncio.to_thread(own_api_server.start, empty=True)
+            breakable.launch(empty=True)
+            await asyncio.to_thread(breakable.until_ready)
             await becomes(lambda: second_look.waiting and watched.store.suspects(), "a suspicion")
             await watched.apply("a", "b", "c")
         await watched.reader.until(lambda cache: {"a", "b", "c"} <= {*watched.told[3:]})

@@ -112,6 +112,10 @@ class ApiServer(Cluster):
     def start(self, *, empty: bool = False) -> None:
         """Start it and wait until it is ready."""
         self.launch(empty=empty)
+        self.until_ready()
+
+    def until_ready(self) -> None:
+        """Wait until one that was launched is ready, in any thread."""
         deadline = Deadline(time.monotonic(), READY_WITHIN)
         # One client for all looks: a connection costs more than an answer.
         with self.client(timeout=1.0) as client:
@@ -170,6 +174,11 @@ class ApiServer(Cluster):
         if self._process:
             self._process.kill()
             self._process = None
+
+    @property
+    def launched(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
 
     def pause(self) -> None:
         """Make it silent: connections stay open and are still taken, nothing is answered."""
