@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from controller.api.kubernetes.fronting import FRONTED_KEY
 from tests.support.kube.endpoint_controllers import ServiceHand
-from tests.support.kube.killed import CHAT, IN, OUT, is_given_back, is_taken_over, played, prepare
+from tests.support.kube.killed import CHAT, IN, OUT, Led, is_given_back, is_taken_over, played, prepare
 from tests.support.kube.taking_over import Killing
+from tests.support.waiting import until
 
 
 async def test_these_are_the_writes(hand: ServiceHand) -> None:
@@ -17,6 +20,19 @@ async def test_these_are_the_writes(hand: ServiceHand) -> None:
     assert await played(hand, killing, lambda: is_taken_over(hand)) == IN
     hand.delete_model()
     assert sorted(await played(hand, Killing(), lambda: is_given_back(hand, before))) == sorted(OUT)
+
+
+async def test_a_moment_in_which_clients_are_led_nowhere_is_seen(hand: ServiceHand) -> None:
+    await prepare(hand)
+    led = Led(hand)
+    following = asyncio.create_task(led.follow())
+    await until(led.has_seen_all, "it is told of what there is")
+    hand.set_ready("chat-1", ready=False)
+    await hand.until_ways()
+    hand.set_ready("chat-1", ready=True)
+    await hand.until_ways("10.8.0.1:8080", "10.8.0.1:9000")
+    with pytest.raises(AssertionError, match="nothing is behind the port http"):
+        await following
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

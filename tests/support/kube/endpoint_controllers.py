@@ -277,11 +277,20 @@ class ServiceHand:
 
     def slices(self, service: str = "chat", version: str = "") -> list[dict[str, Any]]:
         """The EndpointSlices of a Service, now or as they were when the cluster was at a version."""
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
         then = {"resourceVersion": version, "resourceVersionMatch": "Exact"} if version else {}
-        answer = self._looking.get(path, params={"labelSelector": f"kubernetes.io/service-name={service}", **then})
-        found: list[dict[str, Any]] = answer.raise_for_status().json()["items"]
+        found: list[dict[str, Any]] = self.list_of_slices(service, **then)["items"]
         return found
+
+    def list_of_slices(self, service: str = "chat", **query: str) -> dict[str, Any]:
+        """The list of the EndpointSlices of a Service as the API server answers it."""
+        answer = self._looking.get(self.path_of_slices, params=query | of_service(service))
+        found: dict[str, Any] = answer.raise_for_status().json()
+        return found
+
+    @property
+    def path_of_slices(self) -> str:
+        """Where the EndpointSlices of the namespace are listed, and watched."""
+        return f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
 
     def ways(self, service: str = "chat", port: str | None = None, version: str = "") -> set[str]:
         """Where kube-proxy leads clients of a Service: `ADDRESS:PORT` of what is ready, now or at a version."""
@@ -294,8 +303,9 @@ class ServiceHand:
     def traces(self) -> list[str]:
         """Name what of ours there is in the namespace, but for the key in a selector."""
         services = self._looking.get(self._path("services"), params={"labelSelector": SHADOW_OF}).json()["items"]
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-        slices = self._looking.get(path, params={"labelSelector": f"{MANAGED_BY}={SLICES_OF}"}).json()["items"]
+        slices = self._looking.get(self.path_of_slices, params={"labelSelector": f"{MANAGED_BY}={SLICES_OF}"}).json()[
+            "items"
+        ]
         return sorted(one["metadata"]["name"] for one in (*services, *slices))
 
     async def until_restored(self, before: Mapping[str, Any], name: str = "chat") -> None:
@@ -315,6 +325,11 @@ class ServiceHand:
             answer = client.patch(path, content=json.dumps(changes), headers=_MERGE)
         assert answer.is_success, answer.text
         return answer
+
+
+def of_service(service: str) -> dict[str, str]:
+    """The query for the EndpointSlices of a Service."""
+    return {"labelSelector": f"kubernetes.io/service-name={service}"}
 
 
 def ways_in(slices: Iterable[Mapping[str, Any]], port: str | None = None) -> set[str]:
