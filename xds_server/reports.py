@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from controller.api.contract.reports import EntranceReport, RemoteReport, RouteReport, ServerReport
@@ -18,12 +18,15 @@ from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.routes.validation import REFUSED
 from xds_server.snapshot.snapshot import SECRET, SHORT, ResourceKey
 from xds_server.stream.admission import host_of
+from xds_server.stream.protocol.messages import Rejection
 from xds_server.stream.server.clients import ClientState, Progress
 
 _CHECKS_AT_ONCE = 5_000
 """Of an Envoy for a route, before others have their turn: a few milliseconds."""
 _CHECKS_OF_A_REPORT = 25
 """It takes as long as so many of them to make a report, whoever is asked."""
+_CHECKS_OF_WHO_REFUSES = 10
+"""And to ask one that refuses anything what it refuses of a route."""
 _REST = 9
 """Times as long as looking took, until a reader looks again: with many Envoys, reports are late rather than Envoys."""
 
@@ -32,6 +35,9 @@ _MOST_NAMES = 500
 
 # Envoys that are named, of all that have not acknowledged a route: as many as somebody would look at.
 _NAMED = 3
+
+# Refusals that are told of a route, and their characters in all: about as much as a condition has room for.
+_MOST_REFUSALS, _LONGEST_REFUSALS = 10, 3_000
 
 
 class PublishedRoutes(Protocol):
@@ -115,7 +121,10 @@ class Reports:
     @property
     def at_once(self) -> int:
         """How many reports take a moment: each asks all Envoys that do not have everything."""
-        return max(1, _CHECKS_AT_ONCE // (len(self._envoys().others) + _CHECKS_OF_A_REPORT))
+        others = self._envoys().others
+        refusing = sum(1 for client, _ in others if client.rejections)
+        checks = len(others) + _CHECKS_OF_WHO_REFUSES * refusing + _CHECKS_OF_A_REPORT
+        return max(1, _CHECKS_AT_ONCE // checks)
 
     def _report(self, key: RouteKey, envoys: Progress) -> RouteReport:
         route = self._published.route(key)
@@ -123,7 +132,7 @@ class Reports:
             return RouteReport(kind=key.kind, namespace=key.namespace, name=key.name, connected=len(envoys.every))
         versions = tuple(self._published.versions(key))
         lacking = envoys.lacking(versions)
-        keys = {one for one, _ in versions}
+        keys = tuple(one for one, _ in versions)
         problems = self._published.problems(key)
         entrance = tuple(one for one in problems if isinstance(one, EntranceProblem))
         shadowed = tuple(one for one in problems if isinstance(one, ShadowedProblem))
@@ -133,12 +142,6 @@ class Reports:
             *(one.message for one in entrance if one.closes),
         )
         unusable = tuple(one for one in others if one.reason not in (NOT_TRANSLATED, REFUSED))
-        refused = (
-            f"{client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: {refusal.message.strip()}"
-            for client, _ in envoys.others
-            for refusal in client.rejections
-            if refusal.key in keys
-        )
         return RouteReport(
             kind=key.kind,
             namespace=key.namespace,
@@ -146,7 +149,7 @@ class Reports:
             route=route.digest,
             connected=len(envoys.every),
             programmed=len(envoys.every) - len(lacking),
-            refusals=(*not_served, *_without_secrets(envoys, keys), *refused),
+            refusals=(*not_served, *_without_secrets(lacking, keys), *_refused(envoys.refusals(keys))),
             waiting=tuple(sorted({client.node_id for client in lacking})[:_NAMED]),
             remotes=(
                 *(one for remote in route.remotes if (one := self._remote(key, remote, unusable))),
@@ -226,12 +229,25 @@ def _not_usable(remote: Remote, because: tuple[ServingProblem, ...]) -> RemoteRe
     return RemoteReport(backend=remote.digest, name=remote.name, reason=because[0].reason, message=words)
 
 
-def _without_secrets(envoys: Progress, keys: Iterable[ResourceKey]) -> Iterator[str]:
-    """Name the Envoys that wait for secrets they will not be given: all, where there is no node token."""
+def _without_secrets(lacking: Iterable[ClientState], keys: Iterable[ResourceKey]) -> Iterator[str]:
+    """Name Envoys that wait for secrets they will not be given: all wait, where there is no node token."""
     if any(key.type_url == SECRET for key in keys):
-        for envoy in envoys.clients:
-            if not envoy.authorised:
-                yield f"{envoy.node_id} is given no secrets: the xDS server has no node token"
+        names = [envoy.node_id for envoy in lacking if not envoy.authorised]
+        yield from (f"{name} is given no secrets: the xDS server has no node token" for name in names[:_NAMED])
+        if len(names) > _NAMED:
+            yield f"{_NAMED} of {len(names)} such Envoys are named"
+
+
+def _refused(refusals: Sequence[tuple[ClientState, Rejection]]) -> Iterator[str]:
+    """Say who refuses what; of many refusals, as many as somebody would read, and how many more there are."""
+    left = _LONGEST_REFUSALS
+    for told, (client, refusal) in enumerate(refusals):
+        if told == _MOST_REFUSALS or left <= 0:
+            yield f"{told} of {len(refusals)} refusals are told"
+            return
+        words = f"{client.node_id} refuses {SHORT[refusal.key.type_url]} {refusal.key.name}: {refusal.message.strip()}"
+        yield words if len(words) <= left else f"{words[:left]}..."
+        left -= len(words)
 
 
 class ReportReader(AsyncIterator[tuple[RouteReport, ...]]):

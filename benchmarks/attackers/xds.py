@@ -26,6 +26,9 @@ from xds_server.stream.limits import LONGEST_TEXT, OF_MEMBERS
 _FETCH = "/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"
 _STRANGER = "another"
 _STAYS = 1.0
+_NAMED_AT_ONCE = 100
+"""Resources whose names are in the text of one refusal: what is taken of it has room for them."""
+_FILLER = "x" * LONGEST_TEXT
 
 
 class Kind(NamedTuple):
@@ -134,18 +137,45 @@ async def _fetch(port: int) -> str:
 
 async def _refuse(port: int) -> str:
     """Join, and refuse all that comes with as much text as is taken, ten times."""
-    text = " ".join(f"default/model-{number}" for number in range(1000))[:LONGEST_TEXT]
+    text = " ".join(f"default/model-{number}" for number in range(1000))
     async with _connected(port) as channel:
         call = channel.stream_stream(DELTA)()
         await call.write(attacks.delta(TOKEN, resource_names_subscribe=["*"]).SerializeToString())
         for _ in range(10):
             nonce = discovery_pb2.DeltaDiscoveryResponse.FromString(await call.read()).nonce
-            refusal = discovery_pb2.DeltaDiscoveryRequest(
-                type_url=CLUSTER, response_nonce=nonce, error_detail=status_pb2.Status(code=13, message=text)
-            )
-            await call.write(refusal.SerializeToString())
+            await call.write(_refusal(nonce, text))
         call.cancel()
     return "left"
+
+
+async def _refuse_each(port: int) -> str:
+    """Join, accept one answer, refuse all clusters by their names, and stay for a moment."""
+    async with _connected(port) as channel:
+        call = channel.stream_stream(DELTA)()
+        await call.write(attacks.delta(TOKEN, resource_names_subscribe=["nothing"]).SerializeToString())
+        nonce = discovery_pb2.DeltaDiscoveryResponse.FromString(await call.read()).nonce
+        accepted = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=CLUSTER, response_nonce=nonce, resource_names_subscribe=["*"]
+        )
+        await call.write(accepted.SerializeToString())
+        left = True
+        while left:
+            answer = discovery_pb2.DeltaDiscoveryResponse.FromString(await call.read())
+            names = [one.name for one in answer.resources]
+            text = " ".join(names[:_NAMED_AT_ONCE])
+            await call.write(_refusal(answer.nonce, f"{text} {_FILLER}"))
+            left = len(names) > _NAMED_AT_ONCE
+        await asyncio.sleep(_STAYS)
+        call.cancel()
+    return "left"
+
+
+def _refusal(nonce: str, text: str) -> bytes:
+    """Write a NACK with as much of a text as is taken."""
+    error = status_pb2.Status(code=13, message=text[:LONGEST_TEXT])
+    refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=nonce, error_detail=error)
+    said: bytes = refusal.SerializeToString()
+    return said
 
 
 async def _say_nothing(port: int) -> str:
@@ -171,6 +201,7 @@ OWN: Mapping[str, Callable[[int], Awaitable[str]]] = {
     "loads: all clusters that are taken": lambda port: _say(port, LOADS, _most(LOADS)),
     "loads: 1,000 models": lambda port: _say(port, LOADS, _report()),
     "everything is refused, in 4 KB of text": _refuse,
+    "each cluster is refused, in 4 KB of text": _refuse_each,
     "everything is fetched": _fetch,
     "connections that say nothing": _say_nothing,
 }

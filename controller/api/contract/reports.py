@@ -45,7 +45,7 @@ class RouteReport(ForeignValue):
 
     `route` is the digest of the route that they were sent (`Route.digest`), empty when the object is not served.
     `remotes` lacks the remote backends that this replica does not check. `waiting` names some of the Envoys that have
-    not acknowledged it. `entrance` says what is wrong at the entrance.
+    not acknowledged it, `refusals` say what some of them refuse. `entrance` says what is wrong at the entrance.
 
     The report on a single remote backend is written as `remote`, which every version reads.
     """

@@ -24,6 +24,7 @@ from xds_server.stream.server.clients import ClientState, Progress
 
 A, B = RouteKey.of_model("default", "a"), RouteKey.of_model("default", "b")
 KEY = ResourceKey(CLUSTER, "model/default/a/local")
+NO = Rejection(key=KEY, version="1", message="no", at=0.0)
 ENVOY = ClientState(
     stream=1,
     protocol="delta",
@@ -60,11 +61,15 @@ class Published:
 
 
 class Has:
-    """The session of a client that has everything, or nothing."""
+    """The session of a client that has everything, or nothing; and what it refuses."""
 
-    def __init__(self, everything):
+    def __init__(self, everything, rejections=()):
         self.everything = everything
+        self.refused = {one.key: one for one in rejections}
         self.asked = 0
+
+    def rejection(self, key):
+        return self.refused.get(key)
 
     def holds(self, key, version):
         self.asked += 1
@@ -84,7 +89,7 @@ class Clients:
 
 
 def holding(complete=True, **changes):
-    return replace(ENVOY, **changes), Has(complete)
+    return replace(ENVOY, **changes), Has(complete, changes.get("rejections", ()))
 
 
 def report_with(*holdings):
@@ -110,6 +115,38 @@ def test_a_refusal_names_the_envoy_and_the_resource():
     refusal = Rejection(key=KEY, version="1", message=" unknown field \n", at=0.0)
     report = report_with(holding(complete=False, rejections=(refusal,)))
     assert report.refusals == ("gateway-1 refuses CDS model/default/a/local: unknown field",)
+
+
+def refusing(number, message="no"):
+    rejections = (replace(NO, message=message),)
+    return holding(complete=False, node_id=f"gateway-{number:02}", rejections=rejections)
+
+
+def test_of_many_refusals_ten_are_told_and_how_many_there_are():
+    report = report_with(*map(refusing, range(100)))
+    assert [words.partition(" ")[0] for words in report.refusals[:-1]] == [
+        f"gateway-{number:02}" for number in range(10)
+    ]
+    assert report.refusals[-1] == "10 of 100 refusals are told"
+
+
+def test_of_long_refusals_as_much_is_told_as_a_condition_has_room_for():
+    short, *long = (refusing(number, "no" * length) for number, length in enumerate((1, 1_000, 1_000, 1_000)))
+    first, second, third, more = report_with(short, *long).refusals
+    assert first.endswith(": no")
+    assert second.endswith("no" * 1_000)
+    assert third.endswith("no...")
+    assert more == "3 of 4 refusals are told"
+    assert sum(map(len, (first, second, third))) == 3_000 + len("...")
+
+
+def test_of_many_envoys_that_are_given_no_secrets_a_few_are_named():
+    published = Published(a=a_route())
+    published.brought = ((ResourceKey(SECRET, "secret/a"), "1"),)
+    envoys = [holding(complete=False, authorised=False, node_id=f"gateway-{number}") for number in range(100)]
+    refusals = Reports(published, Clients(*envoys)).report(A).refusals
+    assert [words.partition(" ")[0] for words in refusals[:-1]] == ["gateway-0", "gateway-1", "gateway-2"]
+    assert refusals[-1] == "3 of 100 such Envoys are named"
 
 
 def test_what_could_not_be_resolved_is_said():
@@ -194,10 +231,13 @@ def test_an_envoy_that_has_everything_is_not_asked_about_each_route():
     assert reports.report(A).programmed == 0
 
 
-@pytest.mark.parametrize(("routes", "envoys", "steps"), [(100, 1000, 20), (1000, 0, 4)])
-async def test_others_have_their_turn_while_many_envoys_are_asked_about_many_routes(routes, envoys, steps):
+@pytest.mark.parametrize(
+    ("routes", "envoys", "rejections", "steps"), [(100, 1000, (), 20), (1000, 0, (), 4), (1000, 100, (NO,), 200)]
+)
+async def test_others_have_their_turn_while_many_envoys_are_asked_about_many_routes(routes, envoys, rejections, steps):
     published = Published(**dict.fromkeys((f"m{number}" for number in range(routes)), a_route()))
-    reader = Reports(published, Clients(*(holding(complete=False) for _ in range(envoys)))).follow()
+    clients = Clients(*(holding(complete=False, rejections=rejections) for _ in range(envoys)))
+    reader = Reports(published, clients).follow()
     reading, turns = asyncio.ensure_future(anext(reader)), 0
     while not reading.done():
         turns += 1

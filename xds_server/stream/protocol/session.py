@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
+from itertools import islice
 
 from xds_server.snapshot.snapshot import (
     CLUSTER,
@@ -41,6 +42,8 @@ _MUCH_REFUSED = 250
 """Resources in a response, each of which is looked for in the text of a NACK: some ten microseconds each."""
 _MUCH_ACCEPTED = 5_000
 """Resources and names in a response that an ACK is for: a microsecond each."""
+_MOST_TOLD = 20
+"""Of what a client refused, or was sent too early, in what is told of it: that is told again after each step."""
 
 
 class Session(ABC):
@@ -86,13 +89,13 @@ class Session(ABC):
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
-        """The resource versions the client refused and that are still current for it (X15)."""
-        return tuple(r for ledger in self._ledgers.values() for r in ledger.rejections.values())
+        """Twenty, at most, of the resource versions the client refused and that are still current for it (X15)."""
+        return tuple(islice((r for ledger in self._ledgers.values() for r in ledger.rejections.values()), _MOST_TOLD))
 
     @property
     def overdue(self) -> tuple[Overdue, ...]:
-        """What was sent although the client has not yet ACKed all that it requires."""
-        return tuple(self._overdue.values())
+        """Twenty, at most, of what was sent although the client has not yet ACKed all that it requires."""
+        return tuple(islice(self._overdue.values(), _MOST_TOLD))
 
     @property
     def initialised(self) -> bool:
@@ -103,6 +106,11 @@ class Session(ABC):
         ledgers = self._ledgers.values()
         wildcards = [ledger for ledger in ledgers if ledger.subscription.wildcard]
         return any(ledger.answered for ledger in ledgers) and all(ledger.answered for ledger in wildcards)
+
+    def rejection(self, key: ResourceKey) -> Rejection | None:
+        """Return how the client refused a version of the resource that is still current for it."""
+        ledger = self._ledgers.get(key.type_url)
+        return ledger.rejections.get(key.name) if ledger is not None else None
 
     def holds(self, key: ResourceKey, version: str) -> bool:
         """Whether the client ACKed this version of the resource and was not given another since."""

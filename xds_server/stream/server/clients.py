@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -84,7 +84,8 @@ class ClientState:
     `is_debug` clients (node.id empty or `debug/...`) read and carry no traffic: they never count for `Programmed`. Nor
     do those that are not `trusted`, for they say of themselves what they like: where there is a node token, a client is
     trusted if it is `authorised`, which is to say that it carries the token; where there is none, every client is.
-    `initialised` tells whether it ACKed or NACKed a first answer to everything it asked for with a wildcard.
+    `initialised` tells whether it ACKed or NACKed a first answer to everything it asked for with a wildcard. Of
+    `rejections` and `overdue` there are twenty at most.
     """
 
     stream: int
@@ -140,6 +141,13 @@ class Progress:
             client
             for client, session in (self.others if is_published else self.every)
             if not all(session.holds(key, version) for key, version in pairs)
+        )
+
+    def refusals(self, keys: Collection[ResourceKey]) -> tuple[tuple[ClientState, Rejection], ...]:
+        """Return who refuses which of these resources: as much work however much else they refuse."""
+        refusing = ((client, session) for client, session in self.others if client.rejections)
+        return tuple(
+            (client, found) for client, session in refusing for key in keys if (found := session.rejection(key))
         )
 
 

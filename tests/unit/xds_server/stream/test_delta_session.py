@@ -82,6 +82,16 @@ def test_x15_who_comes_back_and_is_sent_nothing_but_what_it_refuses_counts():
     assert not client.session.initialised, "it has not answered that"
 
 
+def test_x15_of_much_that_is_refused_a_part_is_told_and_each_is_known():
+    clusters = [cluster(f"c{number:03}") for number in range(300)]
+    client = DeltaScript(*clusters)
+    (response,) = client.ask(CLUSTER)
+    client.nack(response, " ".join(one.key.name for one in clusters))
+    assert len(client.session.rejections) == 20
+    assert all(client.session.rejection(one.key).version == one.version for one in clusters)
+    assert client.session.rejection(listener("c001").key) is None
+
+
 def test_x17_x40_a_subscription_inside_a_nack_or_with_a_stale_nonce_is_honoured():
     client = DeltaScript(endpoints("a"), endpoints("b"), endpoints("c"))
     (first,) = client.ask(ENDPOINT, "a")
