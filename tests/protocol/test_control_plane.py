@@ -153,6 +153,9 @@ async def test_x60_a_stranger_is_in_no_report_of_a_route() -> None:
             assert replica.silent == ("envoy-1",)
             why = "it does not carry the node token"
             assert replica.refused == f"the client at 127.0.0.1 is no Envoy of ours: {why}", "none of its own words"
+            counted = ("acks_total", "nacks_total", "push_seconds_count")
+            values = [this.registry.get_sample_value(f"beamlit_xds_{one}", {"type": "CDS"}) for one in counted]
+            assert values == [1, 0, 1], "the Envoy's answer alone"
             assert None not in this.changes[:1]
             assert this.changes.count(None) == 2, "the Envoy came, and counts; nobody was told of the stranger"
         finally:

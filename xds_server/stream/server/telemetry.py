@@ -96,17 +96,17 @@ class ClientTelemetry:
             self._notify(stream, "disconnected")
 
     def stepped(self, stream: ClientStream, output: Output, now: float) -> None:
-        """Say what one step of a session sent, and what became known by it."""
+        """Say what one step of a session sent, and what became known by it: answers of trusted clients alone count."""
         for response in output.responses:
             stream.sent_at[response.type_url] = now
             self._metrics.responses[_label(response.type_url)].inc()
+        if not stream.trusted:
+            return  # what it claims to have accepted or refused is of no interest, nor when
         answer = output.answer
         if answer is not None:
             kind = _label(answer.type_url)
             (self._metrics.acks if answer.accepted else self._metrics.nacks)[kind].inc()
             self._metrics.push_seconds[kind].observe(now - stream.sent_at.get(answer.type_url, now))
-        if not stream.trusted:
-            return  # what it claims to have accepted or refused is of no interest
         _log_trouble(stream, output, now)
         if _is_initialised_now(stream):
             # From now on it counts for everything, also for what it has of another server and never acknowledges here.
