@@ -31,7 +31,7 @@ from controller.reconcile.applier import Applier
 from controller.reconcile.dependencies import Dependencies
 from controller.reconcile.load_watch import LoadTurns, LoadWatch
 from controller.reconcile.registration import Registration
-from controller.reconcile.rivals import Rivals
+from controller.reconcile.rivals import Rivals, status_manager
 from controller.reconcile.triage import Triage
 from controller.reconcile.writer import Turn, Writer, WriteResult
 from controller.reconcile.writes_under_way import WritesUnderWay
@@ -217,7 +217,7 @@ class Controller:
     def _note_rival(self, observation: Observation, now: datetime) -> None:
         """Tell of another controller that wrote the status that an object has."""
         stored, writer = observation.stored, observation.before.controller or ""
-        if words := self._rivals.see(stored.ref, writer, now):
+        if words := self._rivals.see(stored.ref, writer, now, status_manager(stored)):
             logger.warning("status written by another controller", extra={"object": str(stored.ref), "because": words})
             uid = str(stored.metadata["uid"])
             self._dependencies.events.record(Event(stored.ref, uid, "Warning", "ForeignWriter", words, now))

@@ -440,3 +440,23 @@ async def test_telemetry_is_told_of_a_write_that_fails_and_not_of_one_that_is_su
         store.trouble = RefusedError("no")
         await running.pass_time(10)
         assert set(running.failures) == {"write"}
+
+
+async def test_to_a_controller_that_drops_who_wrote_a_status_ours_yields_and_says_so():
+    class Contested(MemoryStore):
+        """Another controller takes each status back, and writes no name into it."""
+
+        async def patch_status(self, ref, status, precondition):
+            await super().patch_status(ref, status, precondition)
+            kept = {name: value for name, value in self[ref].status.items() if name not in ("controller", "split")}
+            if "controller" in status:
+                await super().patch_status(ref, kept, UNCONDITIONAL)
+
+    store = Contested(stored(a_model("a"), *SERVICES))
+    async with controlled(store, controller="home/ours") as running:
+        for _ in range(20):
+            await running.pass_time(1)
+        assert store.status_writes == 2 * 3
+        told = [event.message for event in running.events if event.reason == "ForeignWriter"]
+        assert [words.partition(" writes")[0] for words in told] == ["another controller"]
+        assert running.controller.yielded == 1

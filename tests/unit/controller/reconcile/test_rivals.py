@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from controller.api.timing import REAL
-from controller.reconcile.rivals import Rivals
+from controller.reconcile.rivals import Rivals, status_manager
 from controller.store.objects import ObjectRef
+from tests.support.objects import a_model
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MODEL = ObjectRef("ModelDeployment", "default", "a")
@@ -22,6 +25,57 @@ def test_a_status_that_is_ours_or_nobodys_is_told_of_by_nobody():
         assert rivals.see(MODEL, writer, NOW) == ""
         rivals.wrote(MODEL, writer, NOW)
     assert rivals.yields_until(MODEL, NOW) is None
+
+
+def losing_its_name(rivals: Rivals, now: datetime) -> str:
+    """Our status is nobody's, and we write it anew unless we yield."""
+    rivals.see(MODEL, "home/ours", now)
+    words = rivals.see(MODEL, "", now, "manager")
+    if rivals.yields_until(MODEL, now) is None:
+        rivals.wrote(MODEL, "", now)
+    return words
+
+
+def test_to_who_takes_a_status_back_without_a_name_we_yield_the_third_time_and_later_try_again():
+    rivals = a_rivalry()
+    at = [NOW + number * ALIVE / 2 for number in range(3)]
+    assert [losing_its_name(rivals, one) for one in at[:2]] == ["", ""]
+    assert losing_its_name(rivals, at[2]) == (
+        "another controller (field manager manager) writes this status each time that home/ours did, and says no name "
+        "(status.controller); home/ours writes it no more for 600 s: let one of them alone watch this namespace"
+    )
+    assert rivals.yields_until(MODEL, at[2]) == at[2] + YIELDS
+    assert rivals.yielded(at[2]) == 1
+    # What it writes meanwhile is no news.
+    assert rivals.see(MODEL, "", at[2] + ALIVE) == ""
+    later = at[2] + YIELDS
+    assert rivals.yields_until(MODEL, later) is None
+    rivals.wrote(MODEL, "", later)
+    assert [bool(losing_its_name(rivals, later)) for _ in range(3)] == [False, False, True]
+
+
+def test_who_empties_a_status_by_hand_now_and_then_is_no_controller():
+    rivals = a_rivalry()
+    assert not any(losing_its_name(rivals, NOW + number * ALIVE) for number in range(10))
+
+
+@pytest.mark.parametrize(
+    ("entries", "manager"),
+    [
+        (None, ""),
+        ([{"manager": "kubectl", "operation": "Apply", "time": "2026-01-03T00:00:00Z"}], ""),
+        (
+            [
+                {"manager": "ours", "subresource": "status", "time": "2026-01-01T00:00:00Z"},
+                {"manager": "theirs", "subresource": "status", "time": "2026-01-02T00:00:00Z"},
+                {"manager": "kubectl", "time": "2026-01-03T00:00:00Z"},
+            ],
+            "theirs",
+        ),
+    ],
+)
+def test_kubernetes_knows_who_wrote_a_status_last(entries, manager):
+    assert status_manager(a_model().saying(entries, "metadata", "managedFields").stored()) == manager
 
 
 def test_what_another_left_behind_is_taken_over():
