@@ -17,6 +17,9 @@ OVERFLOW = "Overflow"
 REPLICAS_FAIL = "ReplicasFail"
 """The reason of requests that leave since some replicas fail them, or Envoy's check."""
 
+NOT_USED = ("ReplicasNotUsed", "RemoteNotUsed")
+"""The reasons of requests that went elsewhere since one side gets nothing at all."""
+
 _LATE = ", or they answer later than firstByteTimeout: a request is asked of both sides then, and counts at each"
 
 
@@ -51,15 +54,15 @@ def elsewhere(
 def detour(split: Split, traffic: SentRequests, local: LocalFacts, *, may_leave: bool) -> Detour | None:
     """Say whether requests went elsewhere than the split sends them; `may_leave` says that the excess may, by a limit.
 
-    Where all requests have one side, a single one at the other counts. With a limit, what leaves is what the replicas
-    have no room for, unless they get nothing at all, or half of it may have failed there.
+    Where all requests have one side, a single one at the other counts. Between, what is not by chance does: of the last
+    seconds, or that one side got none for minutes. With a limit, what leaves is what the replicas have no room for,
+    unless they get nothing at all, or half of it may have failed there.
     """
-    if not traffic.total:
-        return None
     away = split.remote / 100
     expected = away * traffic.total
     if 0 < away < 1 and not traffic.deviates(split):
-        return None
+        one_sided = (one for one in (traffic, traffic.run) if one and one.skips_a_side(split))
+        return next((_unused(split, one, local) for one in one_sided), None)
     if (beyond := traffic.remote - expected) > 0:
         # A replica that is full refuses nothing: what failed there failed for another reason.
         has_no_room = may_leave and traffic.local and 2 * traffic.failed < beyond
@@ -79,6 +82,22 @@ def overflow(split: Split, traffic: SentRequests) -> Detour | None:
     words = f"{_counted(traffic.remote, traffic)} went to the remote backend at a split of {split}"
     but = f", and {_failed(traffic)}" if traffic.failed else ""
     return Detour(OVERFLOW, f"{words}: what the replicas have no room for leaves{but}")
+
+
+def still_unused(reason: str, split: Split, traffic: SentRequests, local: LocalFacts) -> Detour | None:
+    """Say that a side that was told to get nothing, by a `reason`, still gets nothing of the few that come.
+
+    They need not be as many as it took to tell it first: that number moves with each request.
+    """
+    run = traffic.run
+    if run is None or not run.total or not 0 < split.remote < 100:
+        return None
+    found = _unused(split, run, local)
+    return found if found.reason == reason else None
+
+
+def _unused(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour:
+    return _to_remote(split, traffic, local) if traffic.remote else _to_local(split, traffic)
 
 
 def _to_remote(split: Split, traffic: SentRequests, local: LocalFacts) -> Detour:

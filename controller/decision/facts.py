@@ -17,6 +17,9 @@ T = TypeVar("T")
 # How far a counted share may be from the one that was decided: a tenth, or 4.5 standard deviations.
 _TOLERANCE, _DEVIATIONS = 0.10, 4.5
 
+# A side that a split gives some requests got none of so many: by chance that is so once in a million times.
+_CHANCE = 1e-6
+
 ENOUGH = 20
 """Fewer requests say nothing of a share."""
 
@@ -50,6 +53,8 @@ class Cause(StrEnum):
     """What is asked for can be measured nowhere: its author has to change it."""
     NOT_MEASURED = "NotMeasured"
     """Nobody asks: there are more than are asked for, or we made a mistake."""
+    SHARED = "SharedBackend"
+    """What Envoys count at a remote backend is of several models together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +192,8 @@ class SentRequests:
     failed there. `seconds` is 0 while it is not known in how many. `answered` had a good answer from a remote backend
     in that time, whenever they were sent: the others of `remote` may be on their way yet. `served` ended at a replica
     in that time, whenever they were sent there, and `in_flight` are there now; 0 where that is not known. Of the tries
-    at replicas so many `failed`: each was asked of another or of a remote backend then, or that was the answer.
+    at replicas so many `failed`: each was asked of another or of a remote backend then, or that was the answer. A `run`
+    is what one side got since the other one got something, over minutes; None where that is not known.
     """
 
     local: int
@@ -197,6 +203,7 @@ class SentRequests:
     served: int = 0
     in_flight: int = 0
     failed: int = 0
+    run: SentRequests | None = None
 
     @property
     def total(self) -> int:
@@ -205,7 +212,15 @@ class SentRequests:
 
     def arrived(self) -> SentRequests:
         """Return what was sent without those that may never get to a remote backend."""
-        return replace(self, remote=min(self.remote, self.answered))
+        run = None if self.run and self.run.remote else self.run
+        return replace(self, remote=min(self.remote, self.answered), run=run)
+
+    def skips_a_side(self, split: Split) -> bool:
+        """Whether a side that a split gives some got none of so many requests that it is not by chance."""
+        if self.local and self.remote:
+            return False
+        unused = split.local if self.remote else split.remote
+        return (1 - unused / 100) ** self.total < _CHANCE
 
     def deviates(self, split: Split) -> bool:
         """Whether so many requests went elsewhere than a split sends them that it is not by chance."""

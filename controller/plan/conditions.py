@@ -17,7 +17,7 @@ from controller.observe.fronting import Fronting
 from controller.observe.proxies import Programmed
 from controller.observe.references import Fault
 from controller.plan.signals import AVAILABLE, Availability
-from controller.plan.status import with_detour
+from controller.plan.status import is_shared, with_detour
 
 TYPES = (
     "Accepted",
@@ -224,6 +224,8 @@ def _failing_over(findings: Findings) -> _Answer:
         return _Answer("True", found.reason, found.message)
     if findings.undecided:
         return _Answer("Unknown", BEHIND, findings.undecided)
+    if is_shared(traffic := findings.facts.traffic):
+        return _Answer("Unknown", traffic.cause, f"where requests go is not known: {traffic.why}")
     but = ", but for what the replicas have no room for" if findings.overflow else ""
     return _Answer("False", "AsDecided", f"no request is known to have gone elsewhere than the split says{but}")
 

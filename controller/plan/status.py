@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import TypeGuard
 
 from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Remote
@@ -18,7 +19,7 @@ from controller.api.contract.status import (
     TrafficStatus,
     VerdictStatus,
 )
-from controller.decision import Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, Verdict, WouldBe
+from controller.decision import Cause, Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, Verdict, WouldBe
 from controller.decision.detours import OVERFLOW
 from controller.decision.facts import ENOUGH, NOT_CHECKED
 from controller.intent.intent import Terms
@@ -127,6 +128,11 @@ def traffic_status(traffic: SentRequests | Unknown, now: datetime) -> TrafficSta
     if isinstance(traffic, Unknown) or not traffic.total:
         return None
     return TrafficStatus(local=traffic.local, remote=traffic.remote, seconds=round(traffic.seconds, 1), at=now)
+
+
+def is_shared(traffic: SentRequests | Unknown) -> TypeGuard[Unknown]:
+    """Say whether it is not known where requests went since they cannot be told from those of other models."""
+    return isinstance(traffic, Unknown) and traffic.cause is Cause.SHARED
 
 
 def is_counted(status: ModelDeploymentStatus) -> bool:

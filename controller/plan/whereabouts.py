@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.decision import Decision, Detour, Facts, SentRequests, Unknown, elsewhere
-from controller.decision.detours import OVERFLOW, REPLICAS_FAIL
+from controller.decision.detours import NOT_USED, OVERFLOW, REPLICAS_FAIL, still_unused
 from controller.decision.facts import in_words
 from controller.intent.intent import Intent, Terms
 from controller.observe.proxies import Programmed
@@ -65,7 +65,7 @@ def whereabouts(split: DecidedSplit, before: ModelDeploymentStatus, now: datetim
             found = _failed_and_full(failed, excess)
             excess = None if found else excess
         else:
-            found = found or _failed_over(before, terms, decision, now)
+            found = found or _still_unused(split, before) or _failed_over(before, terms, decision, now)
         if not found:
             excess = excess or _overflowed(before, terms, decision, now)
     if found or excess or not undecided:
@@ -132,6 +132,22 @@ def _undecided(split: DecidedSplit, found: Detour | None, before: ModelDeploymen
     return f"nothing is concluded while Envoys take up what is new; {words}"
 
 
+def _still_unused(split: DecidedSplit, before: ModelDeploymentStatus) -> Detour | None:
+    """Say that a side of a split between still gets nothing, as it was told: until something is known to go there.
+
+    Where requests are rare, so are those that tell. What was counted before a restart is not known for minutes, and
+    takes nothing back.
+    """
+    said, decision, traffic = before.condition("FailingOver"), split.decision, _arrived(split.facts)
+    if said is None or said.reason not in NOT_USED or not _is_as_before(before, decision):
+        return None
+    if isinstance(traffic, Unknown) or not 0 < decision.split.remote < 100:
+        return None
+    if traffic.run is None and not traffic.total:
+        return Detour(said.reason, f"no request is known to have come lately; none went there {_since(said)}")
+    return _or_behind(still_unused(said.reason, decision.split, traffic, split.facts.local), split.programmed)
+
+
 def _failed_over(before: ModelDeploymentStatus, terms: Terms, decision: Decision, now: datetime) -> Detour | None:
     """Say that requests went elsewhere, also when none did in the last seconds: for as long as it rests.
 
@@ -174,12 +190,16 @@ def _told_lately(
 
     It rests for `restoreAfter` since it turned, so it turns twice in that time at the most; and for a minute at most.
     """
-    said, split, span = before.condition(type_), before.split, min(terms.behavior.restore_after, _LONGEST_REST)
+    said, span = before.condition(type_), min(terms.behavior.restore_after, _LONGEST_REST)
     turned = said.last_transition_time if said else None
     if turned is None or not turned <= now < turned + span:
         return None
-    as_before = split is not None and (split.reason, str(split)) == (decision.reason, str(decision.split))
-    return said if as_before else None
+    return said if _is_as_before(before, decision) else None
+
+
+def _is_as_before(before: ModelDeploymentStatus, decision: Decision) -> bool:
+    split = before.split
+    return split is not None and (split.reason, str(split)) == (decision.reason, str(decision.split))
 
 
 def _since(said: Condition) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Literal, ParamSpec
 
-from controller.decision import Facts, elsewhere
+from controller.decision import Cause, Facts, elsewhere
 from controller.decision.decision import Overload
 from controller.decision.proportional import Look
 from controller.decision.signals import compare
 from controller.observe.index import ObjectIndex, StoredIntent
 from controller.observe.observation import Observer
-from controller.plan.status import is_counted, is_first_of_split, local_facts, traffic_status
+from controller.plan.status import is_counted, is_first_of_split, is_shared, local_facts, traffic_status
 from controller.plan.transitions import goes_elsewhere
 from controller.signals.load_reports import LoadReports, SentTo
 from controller.signals.source import Sampler, Subject
@@ -124,7 +124,7 @@ class LoadWatch:
 
     def _changes_detour(self, ref: ObjectRef, now: datetime) -> bool:
         """Whether requests begin to go elsewhere than the split says, or to leave for want of room; or are the first
-        that are counted by a split.
+        that are counted by a split, or begin or cease to be told from those of other models.
         """
         known = self._index.intent(ref)
         if known is None or known.intent is None or known.status.split is None:
@@ -134,6 +134,9 @@ class LoadWatch:
         is_limited = known.intent.terms.behavior.max_requests_per_replica is not None
         traffic = self._observer.traffic(known, now)
         if is_first_of_split(traffic_status(traffic, now), known.status):
+            return True
+        said = known.status.condition("FailingOver")
+        if is_shared(traffic) != (said is not None and said.reason == Cause.SHARED):
             return True
         return any(elsewhere(known.status.split, traffic, local_facts(known.status), is_limited=is_limited))
 

@@ -12,6 +12,7 @@ from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, RouteKey, RouteKind
 from controller.api.timing import REAL, ReportTiming
 from controller.decision import Cause, Known, SentRequests, Unknown
+from controller.signals.runs import Runs
 from controller.store.objects import ObjectRef
 
 
@@ -170,6 +171,7 @@ class FleetLoads:
         self._searched_at: datetime | None = None
         self._news: set[str] = set()
         self._changed: set[str] = set()
+        self._runs = Runs()
 
     def add_report(self, report: LoadReport, now: datetime) -> None:
         """Record what a replica repeats of an Envoy."""
@@ -194,6 +196,8 @@ class FleetLoads:
         if 0 < seconds <= self._timing.window:
             node.increments.append(_Increment(at, seconds, added))
             self._news.update(name for name, count in added.items() if count.issued)
+        if 0 < seconds <= self._timing.window or (seconds > 0 and not is_new):
+            self._runs.add(added, at, seconds)
         if node.newest is None or at >= node.reported_at():
             node.newest = stream
         self._forget_old(node, now)
@@ -261,7 +265,7 @@ class FleetLoads:
         key = _key_of(model)
         names = [f"{key}/{one}" for one in remotes]
         if any(node.last.counts.get(name, _ZERO) is None for node in self._nodes.values() for name in names):
-            return Unknown(_SHARED)
+            return Unknown(_SHARED, cause=Cause.SHARED)
         begun = max(since, now - timedelta(seconds=self._timing.window))
         increments = [
             one
@@ -276,7 +280,8 @@ class FleetLoads:
         still, failed = sum(one.in_flight for one in here), sum(one.failed for one in here)
         heard = [node.last.counts.get(f"{key}/{_LOCAL}") for node in self._nodes.values() if node.reported_at() > begun]
         flying = sum(count.in_flight for count in heard if count)
-        sent = SentRequests(local, remote, 0.0, answered, max(local - still, 0), flying, failed)
+        run = self._runs.run(f"{key}/{_LOCAL}", names, since, now)
+        sent = SentRequests(local, remote, 0.0, answered, max(local - still, 0), flying, failed, run)
         if not increments or self._is_missed(begun, now):
             return sent
         until = max(one.at for one in increments)
@@ -306,6 +311,7 @@ class FleetLoads:
         key = str(_key_of(model))
         for node in self._nodes.values():
             names = {f"{key}/{_LOCAL}", *node.remotes.pop(key, ())}
+            self._runs.forget(names)
             for stream in node.streams.values():
                 for name in names & stream.counts.keys():
                     del stream.counts[name]

@@ -62,7 +62,9 @@ def model_of(case: Case, remote: Backend, nobody: str) -> AModel:
         ref = {"name": "known" if case.credential == "yes" else "missing"}
         auth = {"type": "apiKey", "apiKey": {"secretRef": ref, "header": "x-key"}}
         host = nobody if case.remote == "down" else f"{remote.host}:{remote.port}"
-        one = one.with_remote(host, **({} if case.credential == "-" else {"authConfig": auth}))
+        # One that several models are sent to directly is counted for all of them together.
+        own = {"timeouts": {"connect": f"{10 + [known for known, _ in CASES].index(case)}s"}}
+        one = one.with_remote(host, **own, **({} if case.credential == "-" else {"authConfig": auth}))
     if case.remote == "off":
         one = one.disabled()
     if case.policy == "yes":

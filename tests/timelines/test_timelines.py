@@ -92,7 +92,9 @@ def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may
     local = LocalFacts(ready=ready, total=total, leaving=step.get("leaving", 0))
     # Requests to both sides in the last ten seconds, and those that ended, or failed, at the replicas.
     sent, ended = step.get("sent"), {name: step[name] for name in ("served", "failed") if name in step}
-    traffic = SentRequests(*sent, 10.0, **ended) if sent else Unknown("no Envoy reports load")
+    # Of minutes, to one side since the other one got something.
+    run = SentRequests(*step["run"], 200.0) if "run" in step else None
+    traffic = SentRequests(*sent, 10.0, **ended, run=run) if sent else Unknown("no Envoy reports load")
     signals = tuple(compare(metric, sample, 1) for metric, sample in samples_of(model, step, now))
     return Facts(local, remotes, signals=signals, traffic=traffic)
 

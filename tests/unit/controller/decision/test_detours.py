@@ -1,9 +1,12 @@
 """Whether requests go where the split sends them."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.api.contract.route import Split
 from controller.decision import LocalFacts, SentRequests, detour, elsewhere, overflow
+from controller.decision.detours import still_unused
 
 READY = LocalFacts(ready=2, total=3)
 
@@ -23,6 +26,12 @@ def found(away, local, remote, *, may_leave=False):
         (20, 300, 700, "ReplicasFail"),
         (80, 20, 0, "RemoteNotUsed"),
         (50, 700, 300, "RemoteFails"),
+        (10, 500, 0, "RemoteNotUsed"),
+        (90, 0, 500, "ReplicasNotUsed"),
+        (1, 1375, 0, "RemoteNotUsed"),
+        (10, 132, 0, "RemoteNotUsed"),
+        (50, 20, 0, "RemoteNotUsed"),
+        (20, 0, 9, "ReplicasNotUsed"),
     ],
 )
 def test_requests_that_go_elsewhere(away, local, remote, reason):
@@ -37,12 +46,58 @@ def test_requests_that_go_elsewhere(away, local, remote, reason):
         (100, 0, 50),
         (20, 80, 20),
         (20, 75, 25),
-        (20, 0, 19),
+        (20, 0, 8),
+        (50, 19, 0),
+        (10, 131, 0),
+        (1, 1374, 0),
         (50, 540, 460),
     ],
 )
 def test_requests_that_go_where_they_should_as_far_as_can_be_told(away, local, remote):
     assert found(away, local, remote) is None
+
+
+@pytest.mark.parametrize(
+    ("away", "local", "remote", "reason"),
+    [
+        (50, 20, 0, "RemoteNotUsed"),
+        (50, 0, 20, "ReplicasNotUsed"),
+        (50, 19, 0, None),
+        (90, 0, 132, "ReplicasNotUsed"),
+        (90, 132, 0, "RemoteNotUsed"),
+        (100, 132, 0, None),
+        (0, 0, 132, None),
+    ],
+)
+@pytest.mark.parametrize("lately", [SentRequests(0, 0, 0.0), SentRequests(2, 3, 10.0)], ids=["none", "few"])
+def test_where_few_come_those_of_minutes_tell(away, local, remote, reason, lately):
+    """Where one side has all, what goes to the other one is told by the last seconds alone, and forgotten as soon."""
+    traffic = replace(lately, run=SentRequests(local, remote, 200.0))
+    if away in (0, 100):
+        traffic = replace(traffic, local=0, remote=0)
+    for is_limited in (False, True):
+        found, excess = elsewhere(Split.away(away), traffic, READY, is_limited=is_limited)
+        assert ((found and found.reason), excess) == (reason, None)
+        assert not found or "requests (200 s) went to the" in found.message
+
+
+def test_what_may_never_have_got_to_a_remote_backend_is_no_run_there():
+    assert SentRequests(0, 0, 0.0, run=SentRequests(0, 132, 200.0)).arrived().run is None
+    assert SentRequests(0, 0, 0.0, run=SentRequests(132, 0, 200.0)).arrived().run
+
+
+def test_what_was_told_to_be_unused_still_is_until_it_gets_something():
+    def still(reason, local, remote, away=50):
+        traffic = SentRequests(0, 0, 0.0, run=SentRequests(local, remote, 200.0))
+        found = still_unused(reason, Split.away(away), traffic, READY)
+        return found and found.message
+
+    words = "3 of the last 3 requests (200 s) went to the replicas at a split of 50/50: the remote backend fails"
+    assert still("RemoteNotUsed", 3, 0) == words
+    assert still("ReplicasNotUsed", 3, 0) is None
+    assert still("RemoteNotUsed", 0, 3) is None
+    assert still("RemoteNotUsed", 0, 0) is None
+    assert still("RemoteNotUsed", 3, 0, away=100) is None
 
 
 def test_with_a_limit_the_excess_is_no_detour_but_all_of_it_is():

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from controller.api.timing import Limits, RateLimit, StatusTiming
-from controller.decision import SentRequests
+from controller.decision import Cause, SentRequests, Unknown
 from controller.frontend.ports import AllocatedPorts
 from controller.reconcile.controller import Controller
 from controller.reconcile.dependencies import Dependencies
@@ -59,6 +59,30 @@ async def test_where_requests_went_is_written_once_for_a_split_and_not_with_each
         counted = store[models[0].ref].status["traffic"]
         assert (counted["local"], counted["remote"]) == (70, 30)
         assert store.status_writes == written + 1
+
+
+class Shared(Sent):
+    """Those at the remote backend may be of several models together."""
+
+    is_shared = False
+
+    def traffic(self, model, remotes, since, now):
+        if self.is_shared:
+            return Unknown("they are of several models", cause=Cause.SHARED)
+        return super().traffic(model, remotes, since, now)
+
+
+async def test_that_requests_cannot_be_told_from_those_of_another_model_is_said_while_it_is_so():
+    loads, model = Shared(), a_model("a").with_remote("r").overridden("remote=30")
+    store = MemoryStore(stored(model, *SERVICES, a_slice("a").ready("10.0.0.1")))
+
+    async with controlled(store, loads=loads, ports=IN_A_CLUSTER) as running:
+        await running.pass_time(310)  # the first that are counted are looked at anyway
+        for loads.is_shared in (False, True, False):
+            await running.pass_time(2)
+            status, reason, message = condition(store, "FailingOver")
+            assert (status, reason) == (("Unknown", "SharedBackend") if loads.is_shared else ("False", "AsDecided"))
+            assert not loads.is_shared or message == "where requests go is not known: they are of several models"
 
 
 class Counting(MemoryStore):

@@ -1,5 +1,6 @@
 """The load of a model, merged over Envoys and over the replicas they report to."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -281,7 +282,8 @@ def test_requests_of_before_the_clock_was_set_back_are_not_of_the_last_seconds_f
 
 
 def traffic(told, now, since=0.0):
-    return told.loads.traffic(MODEL, ("remote",), at(since), at(now))
+    """Those of the last seconds, without the minutes before."""
+    return replace(told.loads.traffic(MODEL, ("remote",), at(since), at(now)), run=None)
 
 
 def test_where_requests_went_lately():
@@ -369,7 +371,8 @@ def test_an_envoy_that_is_connected_and_says_nothing_is_missed(knows):
 
 
 def test_where_requests_went_is_unknown_where_they_cannot_be_told_from_those_of_others():
-    assert isinstance(traffic(Told().hear(1, issued=2, remote=None), 1), Unknown)
+    found = Told().hear(1, issued=2, remote=None).loads.traffic(MODEL, ("remote",), at(-60), at(1))
+    assert isinstance(found, Unknown) and found.cause is Cause.SHARED
 
 
 def test_the_sides_that_got_requests_are_news_once():
