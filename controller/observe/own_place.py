@@ -20,10 +20,12 @@ from controller.store.objects import ObjectRef
 class GatewayPlace:
     """Where clients reach the gateway: at `addresses` of its host, or by its Service (namespace, name).
 
-    At an address of the host there are other servers too, so there a port has to be a model's.
+    At an address of the host there are other servers too, so there a port has to be a model's, or one of `ports`, which
+    are the gateway's own.
     """
 
     addresses: frozenset[str] = frozenset()
+    ports: frozenset[int] = frozenset()
     service: tuple[str, str] | None = None
 
     def has(self, host: str) -> bool:
@@ -33,8 +35,17 @@ class GatewayPlace:
         return name in self.addresses or (name.endswith(".localhost") and "localhost" in self.addresses)
 
 
-# What is this very host to a server that listens on 127.0.0.1; connecting to no address at all (0.0.0.0) gets there.
-LOOPBACK = GatewayPlace(frozenset(("127.0.0.1", "0.0.0.0", "localhost")))
+# What reaches a server of this very host that listens on a loopback address, or on all of a family; connecting to no
+# address at all (0.0.0.0, ::) gets there. One on `::` listens on those of both families.
+_IPV4, _IPV6 = frozenset(("127.0.0.1", "0.0.0.0", "localhost")), frozenset(("::1", "::", "localhost"))
+_LISTENING = {"127.0.0.1": _IPV4, "0.0.0.0": _IPV4, "::1": _IPV6, "::": _IPV4 | _IPV6}
+
+
+def this_host(address: str, port: int | None = None) -> GatewayPlace:
+    """Say where clients reach a gateway that listens on an address of this host; on `port` for all models."""
+    listening = usual_form(address)
+    addresses = _LISTENING.get(listening, frozenset((listening,)))
+    return GatewayPlace(addresses, frozenset() if port is None else frozenset((port,)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +65,7 @@ class OwnPlace:
     def leads_here(self, remote: Remote, front: int | None) -> bool:
         """Tell whether a remote backend is the gateway; `front` is the port of the model that asks."""
         if self.place.has(remote.host):
-            return remote.port == front or remote.port in self.ports
+            return remote.port == front or remote.port in self.ports | self.place.ports
         host = usual_form(remote.host)
         if self.service and host in addresses_and_balancers(self.service):
             return True

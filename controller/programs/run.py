@@ -33,7 +33,7 @@ from controller.gateway.memory import memory_limit
 from controller.gateway.process import EnvoyProcess, NoEnvoyError, envoy_binary
 from controller.intent.intent import faults_of_model
 from controller.observe.index import previous_status
-from controller.observe.own_place import LOOPBACK
+from controller.observe.own_place import this_host
 from controller.programs.admin import Admin, process_registry, report_route
 from controller.programs.configuration import ConfigurationFileError, read_configuration
 from controller.programs.default_backend import follow_secret, with_secret
@@ -177,7 +177,7 @@ async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[t
                 telemetry=ControllerMetrics(registry),
                 default_remote=configuration.default_remote_backend,
                 guard=guard,
-                gateway_place=LOOPBACK,
+                gateway_place=this_host(options.gateway_address, options.gateway_port),
                 loads=loads,
                 sources={**IN_A_FOLDER, **sources_everywhere(configuration, timing.signals, _now)},
                 ports=ServicePorts(_own_ports(xds_port, admin_port, CHECKS_PORT, options.gateway_port)),

@@ -40,3 +40,8 @@ async def test_models_of_a_folder_are_called_by_host_and_on_ports_that_they_fix(
         product.save("chat.yaml", text_of(moved, service("chat", unused_port()), endpoints("chat", backends.local[0])))
         for host in ("chat.default", "chat.default.svc:80", "Chat.default.svc.cluster.local"):
             await eventually(lambda host=host: ask(shared, Host=host), lambda reply: reply.server == "local-1")
+
+        moved["spec"]["offloadingConfig"]["remoteBackend"]["host"] = f"localhost:{shared}"
+        product.save("chat.yaml", text_of(moved, service("chat", unused_port()), endpoints("chat", backends.local[0])))
+        found = await eventually(lambda: product.condition("chat", "ResolvedRefs"), lambda said: said[0] == "False")
+        assert found[1] == "LoopDetected"

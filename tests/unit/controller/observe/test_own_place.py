@@ -3,11 +3,12 @@
 import pytest
 
 from controller.api.contract.route import Remote
-from controller.observe.own_place import LOOPBACK, GatewayPlace, OwnPlace, ServedPorts
+from controller.observe.own_place import GatewayPlace, OwnPlace, ServedPorts, this_host
 from controller.observe.references import resolve
 from tests.support.indexed import view_of
 from tests.support.objects import a_model, a_service
 
+LOOPBACK = this_host("127.0.0.1")
 IN_CLUSTER = GatewayPlace(service=("beamlit-system", "gateway"))
 SERVICE = (
     a_service("gateway")
@@ -33,6 +34,31 @@ def test_in_a_folder_it_is_this_host_at_a_port_of_a_model(host):
 @pytest.mark.parametrize("host", ["127.0.0.2", "models.example.com", "localhost.example.com", "::1"])
 def test_in_a_folder_everything_else_is_elsewhere(host):
     assert not OwnPlace(LOOPBACK, ports=frozenset((30080,))).leads_here(remote(host, 30080), 30080)
+
+
+@pytest.mark.parametrize(
+    ("address", "leading"),
+    [
+        ("127.0.0.1", "127.0.0.1 localhost"),
+        ("0.0.0.0", "127.0.0.1 localhost"),
+        ("::1", "::1 localhost"),
+        ("0:0::1", "::1 localhost"),
+        ("::", "127.0.0.1 ::1 localhost"),
+        ("192.0.2.9", "192.0.2.9"),
+        ("2001:db8::9", "2001:db8::9"),
+    ],
+)
+def test_which_names_of_this_host_lead_to_the_gateway_is_a_matter_of_where_it_listens(address, leading):
+    own = OwnPlace(this_host(address, 8080))
+    hosts = ("127.0.0.1", "::1", "localhost", "192.0.2.9", "2001:db8::9")
+    assert [host for host in hosts if own.leads_here(remote(host, 8080), 30080)] == [
+        host for host in hosts if host in leading.split()
+    ]
+
+
+def test_the_port_for_all_models_is_the_gateway_too():
+    asked = [this_host("127.0.0.1", 8080), this_host("127.0.0.1")]
+    assert [OwnPlace(one).leads_here(remote("localhost", 8080), 30080) for one in asked] == [True, False]
 
 
 @pytest.mark.parametrize(
