@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from controller.api.contract.route import LocalBackend, Remote, Route
-from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, is_ours, replicas_of
+from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, is_ours, replicas_of, taken
 from controller.api.kubernetes.objects import Service, ServicePort, Workload
 from controller.api.registry import DEPLOYMENT, STATEFUL_SET
 from controller.api.resources.backend import RemoteBackend
@@ -15,7 +15,7 @@ from controller.intent.remotes import RemoteNotUsableError, hosts_asked_for, rem
 from controller.observe.chains import told
 from controller.observe.own_place import OwnPlace
 from controller.observe.readiness import credential_in_probe, readiness_check
-from controller.observe.uncounted import of_another_kind, uncounted, without_slices
+from controller.observe.uncounted import left_out, of_another_kind, uncounted, without_slices
 from controller.store.objects import ObjectRef
 
 
@@ -261,5 +261,7 @@ def with_replicas(port: int, local: LocalBackend, view: View, guard: EndpointGua
     others = uncounted(admitted.slices, local.port_name)
     if not found and (service := view.service(local.namespace, local.service)):
         others = without_slices(service)
-    replicas = replicas_of(admitted.slices, local.port_name)
-    return Front(port, local, replicas, refused=admitted.refused, uncounted=others)
+    all_replicas = replicas_of(admitted.slices, local.port_name)
+    replicas = taken(all_replicas)
+    beyond = left_out(len(all_replicas), len(replicas))
+    return Front(port, local, replicas, refused=admitted.refused, uncounted=(*beyond, *others))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from controller.api.kubernetes.endpoints import MOST
 from controller.api.kubernetes.objects import SERVICE_NAME, EndpointSlice, Service
 
 # The rest of a long list is a number.
@@ -24,6 +25,16 @@ def uncounted(slices: Iterable[EndpointSlice], port_name: str) -> tuple[str, ...
     sentences = [words for one in found if one.endpoints for words in _of_slice(one, port_name)]
     more = len(sentences) - _MOST
     return (*sentences[:_MOST], f"and {more} more slices") if more > 0 else tuple(sentences)
+
+
+def left_out(found: int, taken: int) -> tuple[str, ...]:
+    """Say how many replicas of a Service there are beyond those that are taken."""
+    if found == taken:
+        return ()
+    return (
+        f"{found - taken} of {found} endpoints: of those that are ready the first {MOST} by their addresses are taken, "
+        "and as many of those that are not",
+    )
 
 
 def without_slices(service: Service) -> tuple[str, ...]:

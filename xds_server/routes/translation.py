@@ -11,7 +11,7 @@ from datetime import datetime
 from controller.api.contract.health import HOST_REFUSED
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.destinations import ANYWHERE, Destinations
-from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of
+from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of, taken
 from controller.api.resources.backend import RemoteBackend
 from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
@@ -252,4 +252,5 @@ class RouteTranslator:
         # The slices of a shadow may come after the route that has it: until then the pods are those of the Service.
         names = (local.service, local.clients_service)
         slices = next(filter(None, (self._index.slices(local.namespace, one) for one in names)), ())
-        return replicas_of(self._options.guard(slices, custom=bool(local.custom_endpoints)).slices, local.port_name)
+        admitted = self._options.guard(slices, custom=bool(local.custom_endpoints)).slices
+        return taken(replicas_of(admitted, local.port_name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -9,6 +10,12 @@ from typing import NamedTuple, Protocol
 from controller.api.destinations import ANYWHERE, OUTSIDE, Destinations
 from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import MANAGED_BY, EndpointSlice
+
+MOST = 1_000
+"""So many replicas of one Service are taken that are ready, and as many that wait or leave: each Envoy connects to each
+that it is told every few seconds, and who writes the slices of a Service without a selector chooses to whom. Kubernetes
+itself puts no more into an Endpoints object ("Over-capacity endpoints").
+"""
 
 
 class Replica(NamedTuple):
@@ -40,6 +47,21 @@ def replicas_of(slices: Iterable[EndpointSlice], port_name: str) -> tuple[Replic
                 if (replica.ready, not replica.leaving) > (known.ready, not known.leaving):
                     found[replica[:2]] = replica
     return tuple(replica for _, replica in sorted(found.items()))
+
+
+def taken(replicas: Iterable[Replica]) -> tuple[Replica, ...]:
+    """List those that there is room for, in the given order: whoever asks of the same ones takes the same."""
+    found = tuple(replicas)
+    if len(found) <= MOST:
+        return found
+    each: Counter[tuple[bool, bool]] = Counter()
+    kept = []
+    for one in found:
+        kind = one.ready, one.leaving
+        each[kind] += 1
+        if each[kind] <= MOST:
+            kept.append(one)
+    return tuple(kept)
 
 
 def _port(one: EndpointSlice, name: str) -> int | None:

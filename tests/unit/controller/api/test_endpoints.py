@@ -2,7 +2,7 @@
 
 import pytest
 
-from controller.api.kubernetes.endpoints import Replica, count_of_ready, replicas_of, staying, usable
+from controller.api.kubernetes.endpoints import MOST, Replica, count_of_ready, replicas_of, staying, taken, usable
 from tests.support.objects import a_slice
 
 
@@ -50,6 +50,17 @@ def test_who_leaves_is_the_last_choice():
     assert usable((ready, waiting, leaving)) == (ready,)
     assert usable((waiting, leaving)) == (leaving,)
     assert usable((waiting,)) == ()
+
+
+def test_of_one_service_so_many_are_taken_and_those_that_are_ready_leave_none_out():
+    waiting = [Replica(f"1.0.{number // 250}.{number % 250}", 80, False) for number in range(MOST + 1)]
+    leaving = [Replica("1.9.0.1", 80, False, leaving=True)]
+    ready = [Replica(f"10.0.{number // 250}.{number % 250}", 80, True) for number in range(MOST + 1)]
+    assert taken(ready[:MOST]) == tuple(ready[:MOST])
+    assert taken(ready) == tuple(ready[:MOST])
+    assert taken((*waiting, *leaving, *ready)) == (*waiting[:MOST], *leaving, *ready[:MOST])
+    # One that is gone makes room for one, and no other changes.
+    assert taken(ready[1:]) == tuple(ready[1:])
 
 
 def test_a_pod_that_leaves_by_one_slice_and_stays_by_another_stays():

@@ -30,6 +30,17 @@ def test_of_what_counts_and_of_nothing_nothing_is_said(slices):
     assert said(SERVICE, *slices) == ()
 
 
+def test_endpoints_beyond_those_that_are_taken_are_counted():
+    many = [{"addresses": [f"10.0.{number // 250}.{number % 250}"]} for number in range(1_200)]
+    slices = a_slice().port(8080, "http")._with(many, "endpoints")
+    front = resolve(a_model().intent(), view_of(SERVICE, slices), None).front
+    assert len(front.replicas) == 1_000
+    assert front.uncounted == (
+        "200 of 1200 endpoints: of those that are ready the first 1000 by their addresses are taken, and as many of "
+        "those that are not",
+    )
+
+
 @pytest.mark.parametrize(
     ("service", "slices", "words"),
     [

@@ -1,10 +1,12 @@
 """When a model is served, and when it no longer is."""
 
 from controller.api.contract.status import Condition, ModelDeploymentStatus
+from controller.api.kubernetes.endpoints import MOST
 from tests.support.objects import a_model, a_slice
 from tests.support.publishing import publishing
 from tests.support.routes import A, a_remote, a_route
 from tests.support.store import settled
+from xds_server.snapshot.snapshot import ENDPOINT
 
 
 def stored(version="1", **status):
@@ -66,3 +68,11 @@ async def test_what_was_created_anew_under_a_name_keeps_the_route_of_before_unti
         this.store.put(anew.stored(version="5", status=stored(conditions=not_accepted("Invalid")).status))
         await settled()
         assert this.publisher.route(A) == a_route()
+
+
+async def test_of_a_service_with_very_many_endpoints_envoys_are_told_some():
+    """Each Envoy connects to each of them every few seconds, and any author may write them."""
+    many = [{"addresses": [f"10.0.{number // 250}.{number % 250}"]} for number in range(MOST + 200)]
+    async with publishing((stored(route=a_route()), a_slice()._with(many, "endpoints").stored())) as this:
+        body = this.published.snapshot.by_type[ENDPOINT]["model/default/a/local"].body
+        assert body.count(b"10.0.") == MOST
