@@ -34,7 +34,13 @@ from controller.observe.proxies import Fleet
 from controller.programs.admin import Admin, process_registry
 from controller.programs.certificate_expiry import CertificateExpiry
 from controller.programs.configuration import ConfigurationFileError, load_configuration, ports_of_programs
-from controller.programs.lifetime import CannotStartError, log_to_stderr, run_until_signal, start_tasks
+from controller.programs.lifetime import (
+    CannotStartError,
+    log_to_stderr,
+    raise_file_limit,
+    run_until_signal,
+    start_tasks,
+)
 from controller.programs.metrics import ControllerMetrics, ServiceMetrics, StoreMetrics
 from controller.programs.sources import sources_everywhere
 from controller.reconcile.controller import Controller
@@ -77,6 +83,7 @@ class ControllerOptions:
 def serve(options: ControllerOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
+    raise_file_limit()
     try:
         asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError) as error:
