@@ -129,3 +129,31 @@ async def test_what_the_replicas_have_no_room_for_is_told(product: Product, back
     for reason in ("Overflow", "AsDecided"):
         words = f"requests overflow model=default/full reason={reason}"
         await eventually(log, lambda text, words=words: words in text)
+
+
+async def test_a_remote_backend_with_a_small_share_that_fails_all_of_it_is_told(
+    product: Product, backends: Backends
+) -> None:
+    port, by_hand = unused_port(), {"beamlit.com/override": "remote=10"}
+    shown = model("some", backends.remote, by_hand)
+    shown["spec"]["offloadingConfig"]["behavior"] = {"restoreAfter": "1s"}
+    product.save("some.yaml", text_of(shown, service("some", port), endpoints("some", backends.local[0])))
+    await product.programmed("some")
+
+    async def told(status: str, reason: str) -> dict[str, Any]:
+        async def asked() -> dict[str, Any]:
+            assert (await closed_loop(f"http://127.0.0.1:{port}/", 4, 50)).errors == {}
+            return await product.status("some")
+
+        return await eventually(asked, lambda said: said_of(said, "FailingOver")[:2] == (status, reason), within=60)
+
+    await told("False", "AsDecided")
+    backends.remote.behave("status=503")
+    try:
+        message = said_of(await told("True", "RemoteNotUsed"), "FailingOver")[2]
+    finally:
+        backends.remote.behave("")
+    local, counted = counts_in(message)
+    assert local == counted >= 132
+    assert message.endswith("went to the replicas at a split of 90/10: the remote backend fails")
+    await told("False", "AsDecided")
