@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,13 +19,25 @@ from tests.support.forked import Forked
 from tests.support.network import Network
 from tests.tools import audit
 
+INSTALLING = pytest.StashKey[subprocess.Popen[bytes]]()
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> None:
+    """Begin to install what `make audit` runs once its tests are met: it takes longer than a test may, and nothing else
+    is done in parallel while tests are collected."""
+    config = parent.config
+    if file_path.name == "test_audit.py" and not config.option.collectonly and INSTALLING not in config.stash:
+        with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            config.stash[INSTALLING] = audit.begin_to_install()
+
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Install what `make audit` runs before the first test starts, if any needs it: it takes longer than a test may."""
-    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
-    if "audit_tools" in used and not session.config.option.collectonly:
-        with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            audit.install()
+    """Have it installed before the first test starts, if any needs it."""
+    if installing := session.config.stash.get(INSTALLING, None):
+        used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+        if "audit_tools" not in used:
+            os.killpg(installing.pid, signal.SIGKILL)
+        installing.wait()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, ends_with_me
 
 PINNED = ROOT / "requirements" / "runtime.txt"
 READY = ROOT / ".venv" / "audit" / ".ready"
@@ -30,9 +30,10 @@ SOURCES = ("osv", "pypi")
 """Who may be asked: OSV, which has what all others have, or the package index itself."""
 
 
-def install() -> None:
+def begin_to_install() -> subprocess.Popen[bytes]:
     """Install the two tools as `make audit` does, unless they are there. If that fails, there is no `READY`."""
-    subprocess.run(("make", "--silent", str(READY.relative_to(ROOT))), cwd=ROOT, check=False)
+    making = ("make", "--silent", str(READY.relative_to(ROOT)))
+    return subprocess.Popen(ends_with_me(making), cwd=ROOT, start_new_session=True)
 
 
 @dataclass(frozen=True)
