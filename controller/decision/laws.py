@@ -55,7 +55,11 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     if overload is None:
         return _begin(terms, facts, memory.model_copy(update={"overload": None}), now)
     measured = measure(facts, memory, settles(terms))
-    left = _clear_or_not(terms, facts, measured, overload, now)
+    # As the rules ask it: what is in flight from before a step makes a demand smaller, and not unknown.
+    if all(one.is_unknown for one in measure(facts, memory)):
+        left: Overload | None = _unknown(terms, facts, overload, now)
+    else:
+        left = _clear_or_not(terms, facts, measured, overload, now)
     if left is not None and left.withdrawn_at is None:
         if is_proportional(terms):
             # A step is of one split: what stays is compared as it is measured, and not only the demand behind it.
@@ -118,6 +122,16 @@ def _breach_begins(terms: Terms, memory: Memory) -> datetime | None:
     return begins_at(terms.behavior.offload_after, broken_off, broken_off) if broken_off else None
 
 
+def _unknown(terms: Terms, facts: Facts, overload: Overload, now: datetime) -> Overload:
+    """Return what leaves while nobody knows the demand.
+
+    Without a replica nothing is local, whatever is known, and most metrics are of replicas. When they are back in a few
+    seconds, as many requests are too many for them as before.
+    """
+    withdrawn_at = now if terms.behavior.on_unknown == "Local" and facts.local.ready else None
+    return overload.model_copy(update={"cleared_since": None, "withdrawn_at": withdrawn_at})
+
+
 def _clear_or_not(
     terms: Terms, facts: Facts, measured: Collection[Projected], overload: Overload, now: datetime
 ) -> Overload | None:
@@ -125,12 +139,6 @@ def _clear_or_not(
 
     It is clear once below the target by the tolerance, and no longer when half of that is used up.
     """
-    behavior = terms.behavior
-    if all(one.is_unknown for one in measured):
-        # Without a replica nothing is local, whatever is known, and most metrics are of replicas. When they are back in
-        # a few seconds, as many requests are too many for them as before.
-        withdrawn_at = now if behavior.on_unknown == "Local" and facts.local.ready else None
-        return overload.model_copy(update={"cleared_since": None, "withdrawn_at": withdrawn_at})
     if any(isinstance(one.demand, NotYet) for one in measured):
         return overload  # what is measured next tells
     if not _is_clear(terms, measured, overload):
@@ -141,7 +149,7 @@ def _clear_or_not(
     if since is None:
         return overload
     times = DOUBTED if is_doubted(terms, facts, measured, overload, now) else 1
-    if is_over(times * behavior.restore_after, since, at, now):
+    if is_over(times * terms.behavior.restore_after, since, at, now):
         return None
     return overload.model_copy(update={"cleared_since": since})
 

@@ -421,4 +421,6 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
         measured=match.measured,
     )
     oldest = min((one.at - one.window for one in facts.signals if one.at), default=None)
-    return decision, memory.deciding(decision, now, local_share(facts, memory.split), oldest)
+    # What is counted is of the last seconds, and leaves out what failed at the remote backend: no more stayed before.
+    stayed = min(local_share(facts, memory.split), memory.split.local / 100 if memory.split else 1.0)
+    return decision, memory.deciding(decision, now, stayed, oldest)

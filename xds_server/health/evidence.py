@@ -41,6 +41,8 @@ class Evidence:
         found = _fault_in(traffic)
         if self.fault is None:
             return self._ejected(found, timing, now, clock) if found else self
+        if found and found.reason != self.fault.reason:
+            return replace(self, fault=found)
         return self if found or now < self.until else self._ended(now)
 
     def _ejected(self, fault: CheckOutcome, timing: CheckTiming, now: float, clock: datetime) -> Evidence:

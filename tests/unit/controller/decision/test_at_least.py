@@ -68,8 +68,8 @@ def shares(behavior: Behavior, demand: Callable[[int], float], hangs: range = HA
     return [one.split.remote for one in played(behavior, demand, hangs)]
 
 
-def surge(second: int) -> float:
-    return 0.5 if second < 300 or second >= 900 else 3.0
+def surge(second: int, height: float = 3.0) -> float:
+    return 0.5 if second < 300 or second >= 900 else height
 
 
 MODES = pytest.mark.parametrize("mode", ["Threshold", "Proportional"])
@@ -77,10 +77,11 @@ MODES = pytest.mark.parametrize("mode", ["Threshold", "Proportional"])
 
 @MODES
 @pytest.mark.parametrize("on_unknown", ["Hold", "Local"])
-def test_a_surge_has_requests_leave_and_none_swings_though_an_envoy_says_nothing(mode, on_unknown):
+@pytest.mark.parametrize("height", [1.3, 1.5, 2.0, 3.0])
+def test_a_surge_has_requests_leave_and_none_swings_though_an_envoy_says_nothing(mode, on_unknown, height):
     """What is away lowers what the others say below the target, and that is no reason to bring it back."""
     behavior = Behavior(mode=mode, percentage=50 if mode == "Threshold" else 100, on_unknown=on_unknown)
-    found = shares(behavior, surge)[:900]
+    found = shares(behavior, lambda second: surge(second, height))[:900]
     begun = next(second for second, share in enumerate(found) if share)
     assert 300 <= begun <= 301
     assert found[begun:] == sorted(found[begun:])

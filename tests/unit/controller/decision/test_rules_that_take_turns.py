@@ -5,7 +5,7 @@ Requests are a flow here, without chance, and the metric is in proportion to wha
 
 import itertools
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controller.api.contract.health import RemoteHealth
+from controller.api.contract.route import Split
 from controller.api.resources.model import Behavior
 from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision.decision import Overload
 from controller.decision.stayed import Stayed, mean_of, with_another
 from controller.intent.intent import Terms
 
@@ -180,3 +182,20 @@ def test_a_metric_of_one_moment_is_of_what_stayed_at_that_moment():
     assert [mean_of(known, at, at) for at in (START, START + timedelta(seconds=9.9))] == [0.5, 0.5]
     assert mean_of(known, START + timedelta(seconds=10), START + timedelta(seconds=10)) == 1.0
     assert mean_of(known, START + timedelta(seconds=5), START + timedelta(seconds=15)) == 0.75
+
+
+def test_what_failed_at_a_remote_backend_for_seconds_does_not_count_as_having_stayed_before():
+    """So it is whenever a remote backend begins to fail: no request to it is counted, and then nothing leaves."""
+    half = Split.away(50)
+    memory = Memory(
+        split=half, reason=Reason.OVERLOADED, split_since=START, overload=Overload(since=START, share=50, cause="load")
+    )
+    all_fail = SentRequests(1300, 0, 10.0)
+    for second in range(900, 1000, 5):
+        now = START + timedelta(seconds=second)
+        value = 0.65 + 0.65 * (second - 900) / 300  # of a demand of 1.3, over 300 s
+        load = Signal("load", "1", "Clear", f"{value}", at=now, window=timedelta(minutes=5), least=value, most=value)
+        facts = Facts(LocalFacts(3, 3), (RemoteFacts("remote", DOWN),), signals=(load,))
+        facts = facts if second > 900 else replace(facts, traffic=all_fail)
+        _, memory = decide(Terms(True, behavior=Behavior(percentage=50)), facts, memory, now)
+        assert memory.overload is not None

@@ -76,6 +76,13 @@ def test_requests_that_go_there_all_the_same_and_fail_are_evidence_for_as_long_a
     assert len({one.message for _, one in found if not one.healthy}) == 1
 
 
+def test_what_is_found_against_it_later_takes_the_place_of_what_was_found_first():
+    evidence = after(Evidence(), Answers(0, 5), 0)
+    assert evidence.fault.reason == "ErrorAnswers"
+    leads_back = after(evidence, Answers(0, 5, came_back=5), 5)
+    assert (leads_back.fault.reason, leads_back.until) == ("LoopDetected", evidence.until)
+
+
 def test_what_was_so_long_ago_is_forgotten():
     bad, good = Answers(0, 9), Answers(9, 0)
 
