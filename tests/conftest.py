@@ -74,6 +74,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     # Seven thousand tests and their modules stay until the end: nobody need look through them for garbage.
     gc.collect()
     gc.freeze()
+    # Nor often for what the tests make: next to all of it is freed at once, by the count of its references.
+    gc.set_threshold(20_000, 20, 20)
     used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
     if "chart" in used and not session.config.option.collectonly:
         with session.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():

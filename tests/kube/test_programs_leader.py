@@ -67,7 +67,7 @@ async def never_two(site: Site) -> AsyncIterator[None]:
         while True:
             # They are asked one after the other: the first answer may be of before a hand-over, but not twice.
             assert min(len(await leaders(site)), len(await leaders(site))) <= 1
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     looking = asyncio.create_task(look())
     try:

@@ -15,7 +15,7 @@ from tests.support.failures.play import Part, come_of
 from tests.support.failures.promise import Outcome, breaches
 from tests.support.failures.site import Site
 
-SIZE = Size(requests=450, clients=8, every=0.04)
+SIZE = Size(requests=450, clients=8, every=0.05)
 
 
 class Plays:
