@@ -19,6 +19,7 @@ class Cycle:
 @pytest.fixture(autouse=True)
 def as_it_was():
     thresholds, callbacks = gc.get_threshold(), tuple(gc.callbacks)
+    gc.set_threshold(700, 10, 10)  # as a program of Python 3.11 starts, and not as the tests run (tests/conftest.py)
     yield
     for added in [one for one in gc.callbacks if one not in callbacks]:
         gc.callbacks.remove(added)
