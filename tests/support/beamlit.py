@@ -21,7 +21,7 @@ from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
-from tests.support.processes import ROOT, Child, ends_with_me, processes_of
+from tests.support.processes import ROOT, Child, ends_with_me, kill_all, processes_of
 from tests.support.waiting import eventually, in_time, until
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
@@ -112,9 +112,7 @@ class Product:
         finally:
             if self._process is not None:
                 self._process.kill()  # first: it would start its Envoy again
-            for pid in processes_of(self.home):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+            kill_all(self.home)
 
     async def start(self, *options: object) -> None:
         """Start `beamlit run` and wait until it is ready."""

@@ -247,6 +247,21 @@ def processes_of(folder: Path) -> Mapping[int, str]:
     return found
 
 
+def kill_all(folder: Path) -> None:
+    """SIGKILL all running processes that name this folder, and wait until they are gone. Raises TimeoutError.
+
+    A process that was sent SIGKILL runs until one of its threads is scheduled.
+    """
+    deadline = Deadline(time.monotonic(), _GRACE)
+    while running := processes_of(folder):
+        if deadline.has_passed(time.monotonic()):
+            raise TimeoutError(f"{running} were sent SIGKILL and go on after {_GRACE} s")
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
+
+
 def await_stopped(process: int, within: float = _GRACE) -> None:
     """Wait until a process that was sent SIGSTOP has stopped, or is gone; raise TimeoutError after so many seconds.
 

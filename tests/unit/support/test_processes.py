@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.support.processes import ROOT, Child, Children, ProcessEndedError, ends_with_me, processes_of
+from tests.support.processes import ROOT, Child, Children, ProcessEndedError, ends_with_me, kill_all, processes_of
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.long
@@ -129,6 +129,17 @@ def test_all_end_the_latest_first(tmp_path):
             child = children.start(name, command, end_with=signal.SIGTERM)
             until_now(lambda child=child: "started" in child.log.read_text(), "it has started")
     assert (tmp_path / "ends").read_text().split() == ["third", "second", "first"]
+
+
+def test_all_that_name_a_folder_are_gone_once_they_are_killed(tmp_path):
+    (tmp_path / "count").write_bytes(bytes(8))
+    with Children(tmp_path) as children:
+        for name in ("first", "second", "third"):
+            child = children.start(name, (sys.executable, "-c", COUNTS, tmp_path / "count"))
+            until_now(lambda child=child: "ready" in child.log.read_text(), "it counts")
+        assert len(processes_of(tmp_path)) == 3
+        kill_all(tmp_path)
+        assert processes_of(tmp_path) == {}
 
 
 def test_it_tells_what_it_uses(tmp_path):
