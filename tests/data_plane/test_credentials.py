@@ -214,6 +214,24 @@ async def test_no_request_fails_or_leaves_while_there_is_no_token(product: Produ
     assert (after.errors, after.summary.remote, product.backends.remote.count()) == ({}, 0, seen)
 
 
+async def test_a_token_in_an_answer_that_is_too_long_is_none(product: Product, tokens: Tokens) -> None:
+    tokens.padding = 32_768
+    product.save("long", secret("long", {"clientSecret": CLIENT_SECRET}))
+    product.offload_to(with_token(product, tokens, clientSecretRef={"name": "long"}), away=50)
+    await product.says(Programmed="Programmed")
+    await has_token(product)
+    # Renewed, with what is just short enough.
+    issued = len(tokens.issued)
+    await until(lambda: asyncio.sleep(0, len(tokens.issued) > issued + 1), "the token is renewed")
+    await has_token(product)
+
+    tokens.padding = 65_536
+    await until_local(product)
+
+    tokens.padding = 0
+    await has_token(product)
+
+
 async def test_a_new_client_secret_is_used_without_a_failed_request(product: Product, tokens: Tokens) -> None:
     product.save("client", secret("client", {"clientSecret": CLIENT_SECRET}))
     product.offload_to(with_token(product, tokens), away=50)

@@ -58,6 +58,8 @@ class Tokens:
     lifetime: int = 3600
     port: int = BACKEND_PORT
     up: bool = True
+    padding: int = 0
+    """How many bytes an answer to an Envoy has besides. What the xDS server asks for itself is short all the same."""
     asked: list[str] = field(default_factory=list)
     """The client secrets that came, also the wrong ones."""
     issued: list[str] = field(default_factory=list)
@@ -86,4 +88,6 @@ class Tokens:
         if form["grant_type"] != ["client_credentials"] or self.asked[-1] != self.accepts:
             return web.json_response({"error": "invalid_client"}, status=401)
         self.issued.append(f"token-{len(self.issued)}-of-{self.accepts}")
-        return web.json_response({"access_token": self.issued[-1], "token_type": "bearer", "expires_in": self.lifetime})
+        padding = 0 if request.headers.get("user-agent") == "beamlit-xds-server" else self.padding
+        token = {"access_token": self.issued[-1], "token_type": "bearer", "expires_in": self.lifetime}
+        return web.json_response(token | {"padding": "x" * padding})
