@@ -25,6 +25,9 @@ _MOST_HEADERS = 32
 _LONGEST_HEADERS = 8000
 _LONGEST_NAME = 64  # Characters that are told of.
 
+# The full name of a service of gRPC, or a word: each check sends it.
+_LONGEST_SERVICE = 256
+
 # What takes longer than that is work, such as a generation, and no question. A cluster is used when each of its
 # replicas was asked once: one that hangs would keep a model from being served for as long.
 _LONGEST_ANSWER = timedelta(seconds=5)
@@ -43,9 +46,10 @@ _HEADER: TypeAdapter[tuple[str, str]] = TypeAdapter(tuple[HeaderName, HeaderValu
 def readiness_check(workload: Workload | None, serving: int | str) -> ReplicaCheck | None:
     """Let Envoy ask what the kubelet asks of the container that serves at this port; None lets it connect, no more.
 
-    So it is for what Envoy cannot ask (`exec`, a `host` of its own, a header that nobody can send), for what need not
-    be asked (`tcpSocket`), for what may take long, for a port that requests do not use, which may be open to the
-    kubelet alone, and for what may hold a credential. It is never stricter than the kubelet (docs/adr/0022).
+    So it is for what Envoy cannot ask (`exec`, a `host` of its own, a header that nobody can send), for a path, headers
+    or a service of gRPC that are too long, for what need not be asked (`tcpSocket`), for what may take long, for a port
+    that requests do not use, which may be open to the kubelet alone, and for what may hold a credential. It is never
+    stricter than the kubelet (docs/adr/0022).
 
     It must not depend on the replicas there are: a change of a cluster costs a warming, one of endpoints does not.
     """
@@ -160,4 +164,6 @@ def _can_be_sent(header: tuple[str, str]) -> bool:
 
 
 def _grpc(probe: ReadinessProbe) -> ReplicaCheck | None:
-    return ReplicaCheck(grpc_service=probe.grpc.service) if probe.grpc else None
+    service = probe.grpc.service if probe.grpc else None
+    can_be_asked = service is not None and len(service) <= _LONGEST_SERVICE and service.isprintable()
+    return ReplicaCheck(grpc_service=service) if can_be_asked else None

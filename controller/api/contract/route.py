@@ -167,7 +167,7 @@ class ReplicaCheck(ForeignValue):
     host: HeaderLine = ""
     headers: tuple[Header, ...] = ()
     tls: Literal[True] | None = None
-    grpc_service: str | None = None
+    grpc_service: HeaderLine | None = None
 
 
 class LocalBackend(ForeignValue):

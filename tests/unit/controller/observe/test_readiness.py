@@ -203,6 +203,14 @@ def test_a_grpc_probe_is_a_call(action, service):
     assert (check.grpc_service, check.path) == (service, "")
 
 
+@pytest.mark.parametrize(
+    ("service", "asked"), [("s" * 256, True), ("s" * 257, False), ("s\n", False), ("s\x00", False)]
+)
+def test_of_a_grpc_probe_a_long_or_odd_service_is_not_asked_for(service, asked):
+    check = readiness_check(probing({"grpc": {"port": 8080, "service": service}}).parsed(), 8080)
+    assert (check is not None) == asked
+
+
 def at_generation(number, **status):
     deployment = a_deployment().probed("/ready", 8080)
     deployment.raw["metadata"]["generation"] = number
