@@ -89,11 +89,14 @@ def dated(query: str) -> str:
     """Ask for the same, and when the oldest of these samples was taken, where series are selected and nothing else.
 
     The last sample of each counts, of up to five minutes ago, and the time in an answer is that of the query. Of an
-    expression nobody knows it.
+    expression nobody knows it. What is older than the newest of them by more than a minute is taken to be that old: a
+    series that is gone without a staleness marker (docs/adr/0083).
     """
     if not _SELECTOR.fullmatch(query):
         return query
-    return f'{query} or label_replace(min(timestamp({query})), "beamlit_oldest", "1", "", "")'
+    taken_at = f"timestamp({query})"
+    oldest = f"clamp_min(min({taken_at}), scalar(max({taken_at}) - {ASSUMED.total_seconds():.0f}))"
+    return f'{query} or label_replace({oldest}, "beamlit_oldest", "1", "", "")'
 
 
 @dataclass(frozen=True, slots=True)

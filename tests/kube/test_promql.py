@@ -128,7 +128,7 @@ async def test_what_prometheus_doubts_stands_beside_the_number(prometheus: Prome
 
 
 async def test_the_time_of_the_oldest_sample_is_that_of_the_number(prometheus: Prometheus, scraped: Target) -> None:
-    """Both are what Prometheus shows for the next minutes: what was pushed, or is scraped rarely."""
+    """Both are what Prometheus shows for the next minutes: what was pushed, or is scraped once a minute."""
     older, newer = (datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=ago) for ago in (100, 40))
     stamps = [("a", 3, older), ("b", 4, newer)]
     lines = (f'held{{app="chat",zone="{zone}"}} {number} {one.timestamp() * 1000:.0f}' for zone, number, one in stamps)
@@ -149,6 +149,27 @@ async def test_the_time_of_the_oldest_sample_is_that_of_the_number(prometheus: P
     assert written.at <= older
     assert (both.value.value, zone_b.value.value, written.value.value) == (7, 4, 3)
     assert both.value.window == zone_b.value.window == timedelta(0)
+
+
+async def test_a_series_that_is_gone_without_a_word_makes_a_number_a_minute_older_than_the_others_and_no_more(
+    prometheus: Prometheus, scraped: Target
+) -> None:
+    """Its samples have times of their own, as what was pushed or comes from another Prometheus: no marker ends it."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    gone, alone, newest = (now - timedelta(seconds=ago) for ago in (180, 150, 1))
+    stamps = [("one", "gone", 3, gone), ("one", "stays", 4, newest), ("other", "gone", 5, alone)]
+    lines = (f'left{{app="{app}",pod="{pod}"}} {number} {at.timestamp() * 1000:.0f}' for app, pod, number, at in stamps)
+    scraped.text = PAGE + "".join(f"{line}\n" for line in lines)
+    prometheus.await_value("sum(left)", 12)
+    one, other = [
+        await sampled(prometheus, "left", {"matchLabels": {"app": app}}, good=lambda sample: isinstance(sample, Known))
+        for app in ("one", "other")
+    ]
+    assert isinstance(one, Known) and isinstance(other, Known)
+    assert (one.value.value, other.value.value) == (7, 5)
+    # What the question itself took is added; nothing else is newer than the last word of the other model.
+    assert gone < alone < one.at <= newest - timedelta(minutes=1)
+    assert other.at <= alone
 
 
 @pytest.mark.parametrize(

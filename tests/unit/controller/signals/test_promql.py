@@ -90,8 +90,8 @@ def test_several_series_add_up_as_with_the_hpa():
     ],
 )
 def test_of_selected_series_it_is_asked_when_the_oldest_was_measured(selector):
-    oldest = f'label_replace(min(timestamp({selector})), "beamlit_oldest", "1", "", "")'
-    assert dated(selector) == f"{selector} or {oldest}"
+    oldest = f"clamp_min(min(timestamp({selector})), scalar(max(timestamp({selector})) - 60))"
+    assert dated(selector) == f'{selector} or label_replace({oldest}, "beamlit_oldest", "1", "", "")'
 
 
 @pytest.mark.parametrize(
