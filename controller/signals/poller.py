@@ -19,7 +19,8 @@ from typing import Generic, TypeVar
 
 from controller.api.timing import PollTiming
 from controller.decision.facts import Cause, Known, Unknown
-from controller.signals.together import Together, is_due
+from controller.signals.shares import Shares
+from controller.signals.together import is_due
 from controller.signals.turns import Turns
 from controller.store.objects import ObjectRef
 
@@ -107,8 +108,8 @@ class Poller(Generic[Key, Answer]):
         self._clock = clock
         self._share_of = share_of
         self._entries: dict[Key, _Question[Answer]] = {}
-        self._shares: dict[str, Together[Key]] = {}
         self._longest = max(timing.every, timing.longest_pause)
+        self._shares: Shares[Key] = Shares(self._longest)
         self._tell: Tell = _tell_nobody
         self._woken = asyncio.Event()
 
@@ -122,7 +123,7 @@ class Poller(Generic[Key, Answer]):
                     f"more than {self._timing.most_keys} different questions are asked already, {_LARGE_SHARE}"
                 )
             entry = self._entries[key] = _Question(looked_at=at)
-            self._shares.setdefault(self._share(key), Together(self._longest)).keys.add(key)
+            self._shares.add(key, self._share(key))
             self._woken.set()
         entry.looked_at = at
         entry.objects[ref] = at
@@ -139,24 +140,16 @@ class Poller(Generic[Key, Answer]):
         return answer if answer and (now - answer.at).total_seconds() <= self._timing.old_after else None
 
     def _has_room(self, share: str) -> bool:
-        """Whether another key may be asked for: if there are too many, in the place of one of the share that has most.
-
-        That has more than the other one even then, so no two take places from each other in turns.
-        """
+        """Say whether another key may be asked for, in the place of one of a larger share if there are too many."""
         if len(self._entries) < self._timing.most_keys:
             return True
-        largest = max(self._shares, key=self._size)
-        if self._size(largest) <= self._size(share) + 1:
+        key = self._shares.gives_way(share)
+        if key is None:
             return False
-        # The newest: what is asked for the longest stays known.
-        key = next(one for one in reversed(self._entries) if self._share(one) == largest)
         objects = frozenset(self._entries[key].objects)
         self._forget(key)
         self._tell(objects)
         return True
-
-    def _size(self, share: str) -> int:
-        return len(self._shares[share].keys) if share in self._shares else 0
 
     def _share(self, key: Key) -> str:
         return self._share_of(key) if self._share_of else ""
@@ -218,10 +211,7 @@ class Poller(Generic[Key, Answer]):
 
     def _forget(self, key: Key) -> None:
         del self._entries[key]
-        share = self._shares[name := self._share(key)]
-        share.forget(key)
-        if not share.keys:
-            del self._shares[name]
+        self._shares.forget(key, self._share(key))
 
     async def _woken_within(self, seconds: float) -> None:
         """Wait until there is another key, or a turn is over, or something is due."""

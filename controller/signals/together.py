@@ -39,7 +39,8 @@ class Together(Generic[Key]):
     """
 
     rest: float
-    keys: set[Key] = field(default_factory=set)
+    keys: dict[Key, None] = field(default_factory=dict)
+    """All of them, in the order in which they came."""
     alone: set[Key] = field(default_factory=set)
     """Those that are asked for by themselves first."""
     next_at: float = 0.0
@@ -48,7 +49,7 @@ class Together(Generic[Key]):
 
     def forget(self, key: Key) -> None:
         """A key is asked for no more."""
-        self.keys.discard(key)
+        self.keys.pop(key, None)
         self.alone.discard(key)
 
     def takes(self, key: Key, now: float) -> bool:
@@ -62,12 +63,12 @@ class Together(Generic[Key]):
     def begin(self, next_at: float) -> AbstractSet[Key]:
         """All are asked for now, and next then. Returns them."""
         self.next_at, self.again_from = next_at, math.inf
-        return self.keys - self.alone
+        return self.keys.keys() - self.alone
 
     def succeed(self, without: AbstractSet[Key]) -> None:
         """There was an answer, which says nothing of some: those are asked for alone."""
         self.failures = 0
-        self.alone |= without & self.keys
+        self.alone |= without & self.keys.keys()
 
     def fail(self, cause: Cause, now: float) -> bool:
         """There was none. Say whether that is the failure of each; if not, each is asked for alone."""
@@ -77,7 +78,7 @@ class Together(Generic[Key]):
             return True
         self.next_at = now + self.rest * (1 << min(self.failures - 1, _DOUBLED))
         self.again_from = 2 * len(self.keys)
-        self.alone |= self.keys
+        self.alone.update(self.keys)
         return False
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from controller.api.timing import PollTiming
 from controller.decision import Cause, Known, Unknown
-from controller.signals.poller import Poller, SourceError
+from controller.signals.poller import NOT_ASKED_YET, Poller, SourceError
 from controller.signals.together import FROM
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
@@ -200,6 +200,26 @@ async def test_a_namespace_with_more_questions_than_may_be_leaves_others_their_s
         asked.look("c/2")
         await until(lambda: asked.known("c/0", "c/1", "c/2") == ["c/0", "c/1", "c/2"], "a third part")
         assert len(asked.known(*crowd, *others)) == 7
+
+
+def test_to_find_who_gives_way_takes_no_longer_with_many_questions() -> None:
+    """Whose they are is asked for each that is looked at."""
+    asked_whose, clock = list[str](), Clock()
+
+    def share_of(key: str) -> str:
+        asked_whose.append(key)
+        return key.partition("/")[0]
+
+    async def fetch(key: str) -> str:
+        return key
+
+    poller: Poller[str, str] = Poller(fetch, replace(TIMING, most_keys=2_000), clock, share_of)
+    for key in [f"large/{number}" for number in range(1_001)] + [f"{number}/x" for number in range(999)]:
+        poller.look(key, CHAT, clock())
+    asked_whose.clear()
+    for number in range(10):
+        assert poller.look(f"new-{number}/x", CHAT, clock()) == NOT_ASKED_YET
+    assert len(asked_whose) <= 100
 
 
 @dataclass

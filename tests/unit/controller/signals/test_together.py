@@ -11,7 +11,7 @@ REST = 30.0
 
 
 def of(number: int) -> Together[int]:
-    return Together(REST, set(range(number)))
+    return Together(REST, dict.fromkeys(range(number)))
 
 
 def test_few_are_asked_for_one_by_one() -> None:
@@ -23,7 +23,7 @@ def test_one_that_is_new_while_the_others_were_just_asked_for_is_asked_for_alone
     share = of(FROM)
     assert share.takes(0, 0.0)
     assert share.begin(5.0) == set(range(FROM))
-    share.keys.add(FROM)
+    share.keys[FROM] = None
     assert not share.takes(FROM, 1.0)
     assert share.takes(FROM, 5.0)
 
@@ -41,7 +41,7 @@ def test_what_every_question_meets_is_the_failure_of_each_key() -> None:
 def test_an_answer_that_cannot_be_used_or_may_not_be_asked_for_has_each_asked_for_by_itself(cause: Cause) -> None:
     share = of(FROM)
     assert not share.fail(cause, 0.0)
-    assert share.alone == share.keys
+    assert share.alone == share.keys.keys()
     assert not any(share.takes(key, REST) for key in share.keys)
     # Each was asked for once, and it is time again.
     assert share.takes(0, REST)
@@ -69,9 +69,9 @@ def test_what_was_too_much_for_few_is_tried_again_for_twice_as_many() -> None:
     share = of(FROM)
     share.fail(Cause.NOT_USABLE, 0.0)
     share.alone.clear()
-    share.keys.update(range(2 * FROM - 1))
+    share.keys.update(dict.fromkeys(range(2 * FROM - 1)))
     assert not share.takes(0, 1.0)
-    share.keys.add(2 * FROM)
+    share.keys[2 * FROM] = None
     assert share.takes(0, 1.0)
     share.begin(5.0)
     assert not share.takes(0, 1.0)
@@ -88,4 +88,4 @@ def test_what_is_forgotten_is_in_no_question() -> None:
     share.succeed(without={0, FROM + 1})
     assert share.alone == {0}
     share.forget(0)
-    assert 0 not in share.keys | share.alone
+    assert 0 not in share.keys.keys() | share.alone
