@@ -18,7 +18,7 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from controller.api.contract.reports import LoadReport
 from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey, Split
 from controller.api.schema.values import parse
-from controller.signals.load_reports import FleetLoads
+from controller.signals.fleet_loads import FleetLoads
 from controller.store.objects import ObjectRef
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names

@@ -36,6 +36,10 @@ REPORTS_PORT = "reports"
 _LONGEST_REFUSAL = 300
 
 
+Replicas = Mapping[str, bool]
+"""The addresses (`host:port`) of all replicas, and whether new Envoys may come to each: to one that is ready."""
+
+
 class ServerWatch:
     """Follows the EndpointSlices of one Service (namespace and name), and in them the port of this name.
 
@@ -54,19 +58,20 @@ class ServerWatch:
         self._always = always
         self._port = port
 
-    async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
-        """Put the addresses (`host:port`) of all replicas into the queue, again whenever they change."""
+    async def run(self, replicas: asyncio.Queue[Replicas]) -> None:
+        """Put all replicas into the queue, again whenever they change."""
         cache, last = Cache(), None
         async for batch in self._store.watch([ENDPOINT_SLICE.kind]):
             cache.apply(batch)
-            now = self._always | addresses_of(cache.slices_of(*self._service), self._port)
+            # Those that are always there may have new Envoys for all that is known.
+            now = {**addresses_of(cache.slices_of(*self._service), self._port), **dict.fromkeys(self._always, True)}
             if now != last:
                 last = now
                 logger.info("replicas of the xDS server", extra={"count": len(now)})
                 replicas.put_nowait(now)
 
 
-def addresses_of(slices: tuple[StoredObject, ...], port: str = ADMIN_PORT) -> frozenset[str]:
+def addresses_of(slices: tuple[StoredObject, ...], port: str = ADMIN_PORT) -> Replicas:
     """List where replicas that are there answer: ready or not, for one that is not still has its Envoys."""
     parsed = []
     for stored in slices:
@@ -75,9 +80,9 @@ def addresses_of(slices: tuple[StoredObject, ...], port: str = ADMIN_PORT) -> fr
         except InvalidObjectError as error:
             logger.warning("endpoint slice not understood", extra={"object": str(stored.ref), "error": str(error)})
     found = staying(replicas_of(parsed, port))
-    return frozenset(
-        f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}" for one in found
-    )
+    return {
+        f"[{one.address}]:{one.port}" if ":" in one.address else f"{one.address}:{one.port}": one.ready for one in found
+    }
 
 
 class ReportObserver(Protocol):
@@ -109,6 +114,7 @@ class ReportsTls:
 class Feed:
     """Keeps a `Fleet` current.
 
+    One that cannot be reached for a while does not count, but for what is in flight: its Envoys may be with it.
     `nowhere` says what is wrong when there is no replica to follow. Without `tls` it is plain HTTP. `replicas` is how
     many there are, whether they can be reached or not; None before anybody has said so.
     """
@@ -128,20 +134,23 @@ class Feed:
         self._observer = observer
         self._timing = timing
 
-    async def run(self, replicas: asyncio.Queue[frozenset[str]]) -> None:
-        """Follow the replicas that the queue named last (`host:port` each), until cancelled."""
+    async def run(self, replicas: asyncio.Queue[Replicas]) -> None:
+        """Follow the replicas that the queue named last, until cancelled."""
         async with asyncio.TaskGroup() as following:
             tasks: dict[str, asyncio.Task[None]] = {}
             while True:
-                wanted = await replicas.get()
+                wanted, loads = await replicas.get(), self._fleet.loads
                 self.replicas = len(wanted)
                 self._note("", "" if wanted else self._nowhere)
-                for replica in tasks.keys() - wanted:
+                for replica in tasks.keys() - wanted.keys():
                     tasks.pop(replica).cancel()
                     self._fleet.drop(replica)
+                    loads.drop(replica, datetime.now(UTC))
                     self._fleet.set_trouble(replica, "")
                     self._observer.look_again(None)
-                for replica in wanted - tasks.keys():
+                for replica, is_open in wanted.items():
+                    loads.expect(replica, datetime.now(UTC), is_open=is_open)
+                for replica in wanted.keys() - tasks.keys():
                     self._fleet.expect(replica)
                     tasks[replica] = following.create_task(self._one(replica))
 
@@ -203,11 +212,12 @@ class Feed:
                 async for line in response.aiter_lines():
                     report = _read(line)
                     if isinstance(report, ServerReport):
+                        self._fleet.loads.set_silent(replica, report.silent, datetime.now(UTC))
                         news = self._fleet.add_replica_report(replica, report, asyncio.get_running_loop().time())
                         if news and synced:
                             self._observer.look_again(None)
                     elif isinstance(report, LoadReport):
-                        self._fleet.loads.add_report(report, datetime.now(UTC))
+                        self._fleet.loads.add_report(report, datetime.now(UTC), replica)
                         if report.counts:
                             self._observer.look_at_loads()
                         continue

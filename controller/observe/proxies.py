@@ -10,7 +10,7 @@ from controller.api.contract.health import RemoteHealth, unknown
 from controller.api.contract.reports import EntranceReport, RemoteReport, RouteReport, ServerReport
 from controller.api.contract.route import Remote, Route
 from controller.api.timing import REAL, ReportTiming
-from controller.signals.load_reports import FleetLoads
+from controller.signals.fleet_loads import FleetLoads
 from controller.store.objects import ObjectRef
 
 # Programs of a gateway listen on a dozen. A server that says it were thousands takes no port from models.
@@ -224,7 +224,6 @@ class Fleet:
             self.ports = ports
         is_refused_anew = self._refused.get(replica, "") != report.refused
         self._refused[replica] = report.refused
-        self.loads.set_silent(replica, report.silent)
         no_envoy_before = self._no_envoy
         if any(self._envoys.values()):
             self._envoy_at, self._no_envoy = now, False
@@ -241,10 +240,9 @@ class Fleet:
         self._awaited.discard(replica)
 
     def drop(self, replica: str) -> None:
-        """Forget a replica that is gone, or was silent for too long."""
+        """Forget a replica that is gone, or was silent for too long. What it told of loads is no part of it."""
         self._complete.discard(replica)
         self._awaited.discard(replica)
-        self.loads.drop(replica)
         self._envoys.pop(replica, None)
         self._known_as.pop(replica, None)
         self._refused.pop(replica, None)

@@ -26,7 +26,7 @@ from controller.api.timing import Timing
 from controller.frontend.ports import AllocatedPorts
 from controller.gateway.bootstrap import HostPort
 from controller.gateway.client_tls import ClientTls
-from controller.observe.feed import ADMIN_PORT, REPORTS_PORT, Feed, ReportsTls, ServerWatch
+from controller.observe.feed import ADMIN_PORT, REPORTS_PORT, Feed, Replicas, ReportsTls, ServerWatch
 from controller.observe.fronting import Problem, TakeoverRules
 from controller.observe.index import KINDS
 from controller.observe.own_place import GatewayPlace
@@ -121,7 +121,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
         await stack.enter_async_context(store)
         events = EventRecorder(objects, identity, _now, timing.events)
         _register_metrics(registry, election, events)
-        fleet, replicas = Fleet(timing.reports), asyncio.Queue[frozenset[str]]()
+        fleet, replicas = Fleet(timing.reports), asyncio.Queue[Replicas]()
         metrics = ControllerMetrics(registry)
         problems: dict[ObjectRef, Problem] = {}
         takeover = TakeoverRules(
@@ -185,7 +185,7 @@ async def _programs(options: ControllerOptions) -> AsyncIterator[tuple[asyncio.T
             always = frozenset(map(str, options.xds_replicas))
             work.append(ServerWatch(watched, options.xds_service, always, _reports_port(options)).run(replicas))
         else:
-            replicas.put_nowait(frozenset(map(str, options.xds_replicas)))
+            replicas.put_nowait(dict.fromkeys(map(str, options.xds_replicas), True))
         tasks = start_tasks(stack, *work)
         logger.info("serving", extra={"namespaces": ",".join(configuration.namespaces) or "all", **addresses})
         yield tasks

@@ -21,7 +21,8 @@ from controller.gateway.bootstrap import HostPort
 from controller.observe.proxies import ProxyFacts, ServerFacts
 from controller.programs.http_server import http_served, written_within
 from controller.programs.lifetime import CannotStartError
-from controller.signals.load_reports import FleetLoads, Load, SentTo
+from controller.signals.fleet_loads import FleetLoads
+from controller.signals.load_reports import Load, SentTo
 from controller.store.objects import ObjectRef
 from xds_server.reports import ReportReader, Reports
 from xds_server.stream.callers import (
@@ -64,7 +65,7 @@ class LocalLoads:
     def load(self, model: ObjectRef, now: datetime) -> Known[Load] | Unknown:
         """Say what load a model has."""
         self._read(now)
-        self._loads.set_silent("", self._reports.replica(self._clock()).silent)
+        self._loads.set_silent("", self._reports.replica(self._clock()).silent, now)
         return self._loads.load(model, now)
 
     def traffic(

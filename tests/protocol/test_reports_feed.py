@@ -21,7 +21,7 @@ from controller.api.timing import REAL, ReportTiming
 from controller.decision import Known, Unknown
 from controller.gateway.bootstrap import HostPort
 from controller.gateway.client_tls import ClientTls
-from controller.observe.feed import Feed, ReportsTls
+from controller.observe.feed import Feed, Replicas, ReportsTls
 from controller.observe.proxies import Fleet, Programmed
 from controller.programs.reports import report_routes, reports_over_tls
 from controller.signals.load_reports import Load, Rate
@@ -153,7 +153,7 @@ class Following:
 
     def __init__(self, timing: ReportTiming) -> None:
         self.fleet = Fleet(timing)
-        self.replicas: asyncio.Queue[frozenset[str]] = asyncio.Queue()
+        self.replicas: asyncio.Queue[Replicas] = asyncio.Queue()
         self.told: list[frozenset[ObjectRef] | None] = []
         self.loads_told = 0
         self.feed = Feed(self.fleet, self, timing)
@@ -179,7 +179,7 @@ async def following(
     *replicas: Replica | Saying, timing: ReportTiming = FORGETS_SOON, tls: ClientTls | None = None, at: str = ""
 ) -> AsyncIterator[Following]:
     this = Following(timing)
-    this.replicas.put_nowait(frozenset((at,) if at else (replica.address for replica in replicas)))
+    this.replicas.put_nowait(dict.fromkeys((at,) if at else (replica.address for replica in replicas), True))
     proof = ReportsTls(tls.context, tls.server_name) if tls else None
     this.feed = Feed(this.fleet, this, timing, NOWHERE, proof)
     task = asyncio.create_task(this.feed.run(this.replicas))
@@ -261,7 +261,7 @@ async def test_a_replica_that_is_no_longer_named_does_not_count(replica: Replica
     replica.say("one")
     async with following(replica, another) as this:
         await until(lambda: len(this.fleet.replicas) == 2, "both are heard")
-        this.replicas.put_nowait(frozenset((another.address,)))
+        this.replicas.put_nowait({another.address: True})
         await until(lambda: this.fleet.replicas == {another.address}, "one is left")
         assert this.refusals() == ()
 
@@ -271,7 +271,7 @@ async def test_how_many_replicas_there_are_is_what_was_named_whether_it_is_reach
     async with following(replica) as this:
         await until(lambda: this.refusals() == (), "the model is heard of")
         assert this.feed.replicas == 1
-        this.replicas.put_nowait(frozenset((replica.address, f"127.0.0.1:{unused_port()}")))
+        this.replicas.put_nowait({replica.address: True, f"127.0.0.1:{unused_port()}": True})
         await until(lambda: this.feed.replicas == 2, "there is one more")
 
 
@@ -382,7 +382,7 @@ async def test_a_certificate_that_cannot_be_read_is_a_trouble_and_no_crash(repli
 async def test_a_service_without_an_endpoint_is_named(replica: Replica) -> None:
     async with following() as this:
         await until(lambda: this.fleet.silence == NOWHERE, "it is named")
-        this.replicas.put_nowait(frozenset((replica.address,)))
+        this.replicas.put_nowait({replica.address: True})
         await until(lambda: this.refusals() == (), "the model is heard of")
         assert this.fleet.silence == ""
 
@@ -428,13 +428,13 @@ async def load_of(this: Following, condition: Callable[[Load], bool]) -> Load:
             await asyncio.sleep(0.02)
 
 
-async def unknown(this: Following) -> str:
-    async with time_limit(PATIENCE):
-        while True:
-            load = this.fleet.loads.load(MODEL, datetime.now(UTC))
-            if isinstance(load, Unknown):
-                return load.why
-            await asyncio.sleep(0.02)
+async def unknown(this: Following, why: str) -> None:
+    """Wait until the load of the model is not known for this."""
+
+    async def load() -> Known[Load] | Unknown:
+        return this.fleet.loads.load(MODEL, datetime.now(UTC))
+
+    await eventually(load, lambda load: isinstance(load, Unknown) and load.why == why)
 
 
 def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
@@ -443,7 +443,7 @@ def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
 
 async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None:
     async with following(replica) as this:
-        assert await unknown(this) == "no Envoy reports load"
+        await unknown(this, "no Envoy reports load")
         hears(replica, LoadStream("one", 1.0), to_local(A, sent=4, now=1))
         load = await load_of(this, lambda load: load.in_flight == 1)
         assert load.local == Rate(4.0, 0.0)
@@ -451,7 +451,7 @@ async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None
         await load_of(this, lambda load: load.in_flight == 0)
         assert this.told in ([], [None]), "a load is no news of the model"
         # Nothing more is heard, while the replica goes on talking.
-        assert await unknown(this) == "no Envoy reports load"
+        await unknown(this, "no Envoy reports load")
 
 
 async def test_an_envoy_that_changes_the_replica_is_neither_lost_nor_doubled(
@@ -463,6 +463,34 @@ async def test_an_envoy_that_changes_the_replica_is_neither_lost_nor_doubled(
         hears(another, LoadStream("one", 2.0), to_local(A, sent=20, ok=21, now=3))
         load = await load_of(this, lambda load: load.in_flight == 3)
         assert load.local == Rate(15.0, 0.0)
+
+
+async def test_what_is_in_flight_lacks_a_part_while_an_xds_server_is_not_reached_and_until_it_is_gone_for_good(
+    replica: Replica, another: Replica
+) -> None:
+    async with following(replica, another, timing=ReportTiming(forget_after=0.1, awaited=0.5)) as this:
+
+        async def looks(is_seen: Callable[[Load], bool]) -> None:
+            """One Envoy goes on reporting; wherever it is all that is heard, it is said whether that is all."""
+            async with time_limit(PATIENCE):
+                while True:
+                    hears(replica, LoadStream("one", 1.0), to_local(A, now=3))
+                    load = this.fleet.loads.load(MODEL, datetime.now(UTC))
+                    if isinstance(load, Known):
+                        seen.append(load.value)
+                        if is_seen(load.value):
+                            return
+                    await asyncio.sleep(0.02)
+
+        seen: list[Load] = []
+        hears(another, LoadStream("two", 2.0), to_local(A, now=4))
+        await looks(lambda load: load.in_flight == 7)
+        await another.stop()
+        words = f"the xDS server {another.address} is not reached"
+        await looks(lambda load: load.missing is not None and load.missing.why == words and not load.missing.pending)
+        assert all(one.missing or one.in_flight == 7 for one in seen)
+        this.replicas.put_nowait({replica.address: True})
+        await looks(lambda load: load.missing is None and load.in_flight == 3)
 
 
 async def test_who_begins_to_follow_late_is_told_what_is_in_flight(replica: Replica) -> None:

@@ -11,7 +11,8 @@ from controller.api.schema.values import parse
 from controller.api.timing import REAL
 from controller.decision import Cause, Known, SentRequests, Unknown
 from controller.decision.signals import compare
-from controller.signals.load_reports import FleetLoads, Load, Rate, SentTo
+from controller.signals.fleet_loads import FleetLoads
+from controller.signals.load_reports import Load, Rate, SentTo
 from controller.signals.requests_in_flight import RequestsInFlight
 from controller.signals.source import Subject
 from controller.store.objects import ObjectRef
@@ -102,10 +103,10 @@ def test_remote_backends_add_up():
 
 def test_with_an_envoy_that_is_connected_and_says_nothing_the_sum_is_at_least_what_the_others_say():
     told = Told().hear(1, issued=9, flying=4)
-    told.loads.set_silent("replica", ["two"])
+    told.loads.set_silent("replica", ["two"], at(1))
     silent = Unknown("Envoy two reports no load", True, Cause.NO_SAMPLE)
     assert told.load(1) == Known(Load(in_flight=4, local=silent, remote=silent, missing=silent), at(1))
-    told.loads.set_silent("replica", [])
+    told.loads.set_silent("replica", [], at(1))
     assert told.value(1).missing is None
 
 
@@ -117,7 +118,7 @@ def test_one_envoy_that_hangs_hides_no_overload_that_the_others_show(target, sta
     for second in range(60):
         for node in ("one", "two", "three", "four"):
             told.hear(second, node=node, flying=100)
-        told.loads.set_silent("replica", ["five"] if second else [])
+        told.loads.set_silent("replica", ["five"] if second else [], at(second))
         sample = RequestsInFlight(told.loads).sample(Subject(MODEL), metric, at(second))
     signal = compare(metric, sample, 1)
     assert (signal.state, signal.pending, signal.at_least) == (state, False, True)
@@ -139,13 +140,13 @@ def test_an_envoy_that_came_and_says_nothing_is_waited_for_and_then_it_means_som
     told = Told()
     for second in range(20):
         told.hear(second)
-        told.loads.set_silent("replica", ["two"] if second >= 2 else [])
+        told.loads.set_silent("replica", ["two"] if second >= 2 else [], at(second))
         if second >= 2:
             assert pending(told, second) == (second < 2 + AWAITED)
-    told.loads.set_silent("replica", [])
+    told.loads.set_silent("replica", [], at(19))
     assert told.value(19).missing is None
     # Another one is waited for anew.
-    told.loads.set_silent("replica", ["three"])
+    told.loads.set_silent("replica", ["three"], at(20))
     assert pending(told, 20)
 
 
@@ -153,7 +154,7 @@ def test_one_that_is_awaited_hides_none_that_was_for_too_long():
     told = Told()
     for second in range(20):
         told.hear(second)
-        told.loads.set_silent("replica", ["two"] if second < 15 else ["a new one", "two"])
+        told.loads.set_silent("replica", ["two"] if second < 15 else ["a new one", "two"], at(second))
         last = pending(told, second)
     assert not last
 
@@ -179,15 +180,15 @@ def test_a_clock_that_was_set_back_has_nobody_waited_for_longer():
 
 def test_one_that_reports_to_another_replica_is_not_silent():
     told = Told().hear(1)
-    told.loads.set_silent("replica", ["one"])
+    told.loads.set_silent("replica", ["one"], at(1))
     assert told.value(1).missing is None
     assert told.load(1 + OLD) == Unknown("Envoy one reports no load", True, Cause.NO_SAMPLE)
 
 
 def test_what_a_replica_that_is_gone_said_of_silence_is_forgotten():
     told = Told().hear(1)
-    told.loads.set_silent("replica", ["two"])
-    told.loads.drop("replica")
+    told.loads.set_silent("replica", ["two"], at(1))
+    told.loads.drop("replica", at(1))
     assert told.value(1).missing is None
 
 
@@ -331,10 +332,10 @@ def test_what_was_sent_by_another_split_does_not_count():
     assert traffic(told, 3, since=3) == SentRequests(local=0, remote=0, seconds=0.0)
 
 
-def hearing(nodes, last, told=None):
-    """Ten requests a second through each of some Envoys, up to a second."""
+def hearing(nodes, last, told=None, after=0):
+    """Ten requests a second through each of some Envoys, after a second and up to another."""
     told = told or Told()
-    for second in range(1, last + 1):
+    for second in range(after + 1, last + 1):
         for node in nodes:
             told.hear(second, node=node, issued=10 * second)
     return told
@@ -351,22 +352,22 @@ def test_requests_that_were_not_reported_yet_are_not_none():
 def test_of_an_envoy_that_is_not_heard_nobody_says_how_many_requests_there_are(others):
     """Fewer of them would return, and these are not fewer: the xDS server ends, or a network is cut."""
     told = hearing(["one", *others], 12)
-    hearing(others, 12 + 4, told)
+    hearing(others, 12 + 3, told, after=12)
     counted = traffic(told, 12 + OLD)
     assert (counted.total > 0, counted.seconds) == (True, 0.0)
 
 
 def test_an_envoy_that_is_gone_for_longer_is_not_missed():
-    told = hearing(["two"], 30, hearing(["one"], 12).hear(12, seconds=12.5, flying=9))
+    told = hearing(["two"], 30, hearing(["one"], 12).hear(12, seconds=12.5, flying=9), after=12)
     assert traffic(told, 30) == SentRequests(local=100, remote=0, seconds=10.0, served=100)
 
 
 @pytest.mark.parametrize("knows", [[], ["one"]], ids=["never heard", "heard long ago"])
 def test_an_envoy_that_is_connected_and_says_nothing_is_missed(knows):
-    told = hearing(["two"], 30, hearing(knows, 12))
-    told.loads.set_silent("replica", ["one"])
+    told = hearing(["two"], 30, hearing(knows, 12), after=12)
+    told.loads.set_silent("replica", ["one"], at(30))
     assert traffic(told, 30).seconds == 0.0
-    told.loads.drop("replica")
+    told.loads.drop("replica", at(30))
     assert traffic(told, 30).seconds == 10.0
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from controller.api.contract.reports import Count, LoadReport
 from controller.decision import SentRequests
-from controller.signals.load_reports import FleetLoads
+from controller.signals.fleet_loads import FleetLoads
 from controller.store.objects import ObjectRef
 
 MODEL = ObjectRef("ModelDeployment", "default", "a")
