@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -138,12 +139,36 @@ Sample = Known[Measurement] | Unknown
 
 
 _LONGEST_NAME = 100
+_LONGEST_LIST = 1_000
+LONGEST_MESSAGE = 500
+"""Characters of what is said of one metric."""
+
+
+def cut(text: str, most: int) -> str:
+    """Cut a text to so many characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def listed(said: Iterable[str], between: str = "; ") -> str:
+    """Join what is said of several metrics, as much as fits into a thousand characters, and say how many are left.
+
+    Those are in `status.signals`.
+    """
+    first, *others = [cut(one, _LONGEST_LIST) for one in said] or [""]
+    words = [first]
+    for one in others:
+        if sum(map(len, words)) + len(one) + len(between) * len(words) > _LONGEST_LIST:
+            break
+        words.append(one)
+    more = 1 + len(others) - len(words)
+    return f"{between.join(words)}{f'{between}and {more} more' if more else ''}"
 
 
 def in_words(name: str) -> str:
     """Write the name of a metric as sentences have it: on one line, and of a long expression of PromQL the beginning.
 
-    A status has such sentences twenty times, of up to 32 metrics each, and must not become too large to be stored.
+    A status has such sentences twenty times, of up to 32 metrics each (`listed`), and must not become too large to be
+    stored.
     """
     beginning = "".join(one if one.isprintable() else " " for one in name[:_LONGEST_NAME])
     return " ".join(beginning.split()) + ("..." if len(name) > _LONGEST_NAME else "")

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 from controller.decision.decision import Memory, Overload
 from controller.decision.demand import Baseline, Demand, InForce, NotYet, Projected, project, request_rate
-from controller.decision.facts import Facts, SentRequests, Signal, in_words
+from controller.decision.facts import Facts, SentRequests, Signal, in_words, listed
 from controller.decision.proportional import DOUBTED, Look, measured_at, rested_at, settles
 from controller.decision.proportional import moments as moments_of_steps
 from controller.decision.waits import begins_at, ends_at, is_over, waits_since
@@ -95,7 +95,7 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     overload: Overload | None = Overload(
         since=now,
         share=terms.behavior.percentage,
-        cause=", ".join(words_of(one) for one in breached),
+        cause=listed((words_of(one) for one in breached), ", "),
         rate=request_rate(facts),
         replicas=facts.local.ready,
         ratios=_ratios((one.key, one.least) for one in facts.signals if one.state != "Unknown" and not one.at_least),
@@ -257,7 +257,7 @@ def words_of(signal: Signal) -> str:
 
 def demands_of(measured: Iterable[Projected]) -> str:
     """Write signals with their numbers, and with what they would be if every request stayed."""
-    return "; ".join(f"{words_of(one.signal)}{_with_all(one)}" for one in measured)
+    return listed(f"{words_of(one.signal)}{_with_all(one)}" for one in measured)
 
 
 def _with_all(one: Projected) -> str:

@@ -10,7 +10,7 @@ from controller.api.contract.route import Shares, Split
 from controller.api.schema.scalars import format_duration
 from controller.decision.decision import Decision, Memory, Overload, Reason, Verdict, WouldBe
 from controller.decision.demand import Demand, NotYet, Projected, local_share
-from controller.decision.facts import Facts, RemoteFacts, SentRequests, in_words
+from controller.decision.facts import Facts, RemoteFacts, SentRequests, in_words, listed
 from controller.decision.laws import (
     changes_at,
     demands_of,
@@ -276,7 +276,7 @@ def _kept_for(s: Situation, overload: Overload, measured: Iterable[Projected]) -
         if f", {name} is " in f", {overload.cause}" or isinstance(one.demand, NotYet):
             return ""
         held.append(f"{name}, which is not known" if one.signal.state == "Unknown" else name)
-    return f", kept for {'; '.join(held)}" if held else ""
+    return f", kept for {listed(held)}" if held else ""
 
 
 def _too_little(overload: Overload) -> str:
@@ -290,7 +290,7 @@ def _too_little(overload: Overload) -> str:
 def _not_overloaded(s: Situation) -> str:
     if not s.facts.signals:
         return "no metric is measured"
-    words = ", ".join(words_of(one) for one in s.facts.signals)
+    words = listed((words_of(one) for one in s.facts.signals), ", ")
     if not s.terms.behavior.percentage:
         return f"{words}; behavior.percentage is 0, so no request leaves for it"
     if since := s.memory.breached_since:
@@ -305,7 +305,7 @@ def _offload_after(s: Situation) -> str:
 def _comes_back(s: Situation, measured: Iterable[Projected]) -> str:
     """Say what brings requests back, with the demand behind each metric."""
     behavior = s.terms.behavior
-    demands = "; ".join(f"{in_words(one.signal.name)}: {_demand(one)}" for one in measured)
+    demands = listed(f"{in_words(one.signal.name)}: {_demand(one)}" for one in measured)
     below = f"{1 - behavior.tolerance:.0%} of its target for {format_duration(behavior.restore_after)}"
     return f"the demand behind every metric stays below {below} ({demands})"
 
@@ -338,7 +338,7 @@ def signals_unknown(s: Situation) -> Match | Miss:
         return Miss("nothing left for a metric")
     if not _all_unknown(s):
         return Miss("a metric can be read")
-    why = "; ".join(dict.fromkeys(words_of(one) for one in s.facts.signals))
+    why = listed(dict.fromkeys(words_of(one) for one in s.facts.signals))
     does = {"Local": "every request is local", "Remote": f"{leaving(s)} % leave"}
     then = does.get(s.terms.behavior.on_unknown, f"{leaving(s)} % leave as before")
     words, moment = f"no metric can be read ({why}): {then}", changes_at(s.terms, s.memory, s.now)

@@ -8,17 +8,29 @@ from returning.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from controller.api.resources.metrics import ContainerResourceMetric, MetricByName, MetricSpec, ResourceMetric
 from controller.api.schema.scalars import number_of, text_of
-from controller.decision.facts import Cause, Measurement, Sample, Signal, Unknown, WindowFrom
+from controller.decision.facts import (
+    LONGEST_MESSAGE,
+    Cause,
+    Measurement,
+    Sample,
+    Signal,
+    Unknown,
+    WindowFrom,
+    cut,
+)
 
 _PERCENT = Decimal(100)
 _MILLI = Decimal(1000)
 _MOST_TIMES = Decimal(10**9)
+# It stands in a status twice, of 32 metrics, and a character takes six bytes of JSON at the most.
+_LONGEST_NAME = 500
 
 _OF_PODS = ("Resource", "ContainerResource", "Pods")
 _OF_THE_WHOLE = ("Object", "External")
@@ -31,7 +43,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
     and its signal says why.
     """
     target = metric.target
-    name, written = name_of(metric), target_text(metric)
+    name, written = _shown(name_of(metric)), target_text(metric)
     if isinstance(sample, Unknown):
         return _unknown(name, written, sample)
     measured, wanted = sample.value, _target(metric)
@@ -62,7 +74,7 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
         target=written,
         state="Breached" if found.least >= wanted else "Clear",
         current=f"{found.current:.0f}%" if target.type == "Utilization" else text_of(found.current),
-        message=f"at least: {measured.lacks.why}" if measured.lacks else measured.note or None,
+        message=cut(f"at least: {measured.lacks.why}" if measured.lacks else measured.note, LONGEST_MESSAGE) or None,
         at=sample.at,
         window=window,
         window_from=window_from,
@@ -76,7 +88,16 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
 
 
 def _unknown(name: str, target: str, found: Unknown) -> Signal:
-    return Signal(name, target, "Unknown", message=found.why, pending=found.pending, cause=found.cause)
+    why = cut(found.why, LONGEST_MESSAGE)
+    return Signal(name, target, "Unknown", message=why, pending=found.pending, cause=found.cause)
+
+
+def _shown(name: str) -> str:
+    """Write the name of a metric as a status has it; of a long expression the beginning, and a hash of all of it."""
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=4).hexdigest()
+    return f"{name[:_LONGEST_NAME]}... ({digest})"
 
 
 def _multiple(value: Decimal, wanted: Decimal) -> float:

@@ -16,7 +16,7 @@ from typing import Literal
 from controller.api.contract.status import Condition, ModelDeploymentStatus, SignalStatus
 from controller.api.schema.scalars import format_duration
 from controller.decision import Cause, Signal
-from controller.decision.facts import in_words
+from controller.decision.facts import in_words, listed
 
 AVAILABLE = "SignalsAvailable"
 """The condition that says whether the metrics of a model can be read; one without metrics has none."""
@@ -99,7 +99,7 @@ def availability(
     unknown = _unknown(signals)
     if not unknown:
         return Availability("True", MEASURED, "every metric can be read")
-    first, words = unknown[0], "; ".join(f"{in_words(one.name)} cannot be read: {one.message}" for one in unknown)
+    first, words = unknown[0], listed(f"{in_words(one.name)} cannot be read: {one.message}" for one in unknown)
     due, was = _due_at(signals, ready_since), before.status if before else "Unknown"
     if was == "False" or (due is not None and now >= due):
         return Availability("False", first.reason or Cause.NOT_MEASURED, words)

@@ -21,7 +21,7 @@ from controller.api.contract.status import (
 )
 from controller.decision import Cause, Decision, Detour, LocalFacts, Memory, SentRequests, Unknown, Verdict, WouldBe
 from controller.decision.detours import OVERFLOW
-from controller.decision.facts import ENOUGH, NOT_CHECKED
+from controller.decision.facts import ENOUGH, NOT_CHECKED, cut
 from controller.intent.intent import Terms
 
 Healths = Mapping[str, RemoteHealth | None]
@@ -30,6 +30,9 @@ Healths = Mapping[str, RemoteHealth | None]
 # The longest sequence of reasons that is recognised when it comes again, and how close the two must be.
 _LONGEST_SEQUENCE = 4
 _WITHIN = timedelta(hours=1)
+
+# Characters of an entry: what was decided, and what was measured then, of a few metrics each.
+_LONGEST_MESSAGE = 4_000
 
 # The age of a split when few requests are worth a write, too, and when the first that are counted no longer are.
 _SPARSE_AFTER = timedelta(seconds=30)
@@ -54,7 +57,7 @@ def with_decision(history: tuple[HistoryEntry, ...], decision: Decision, now: da
         at=now,
         split=str(decision.split),
         reason=decision.reason,
-        message=f"{decision.message}{then}",
+        message=cut(f"{decision.message}{then}", _LONGEST_MESSAGE),
         would_be=would_be,
     )
     if latest and _cause(latest) == _cause(entry):

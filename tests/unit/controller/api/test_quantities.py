@@ -30,6 +30,20 @@ def test_a_quantity(quantity, number):
 
 
 @pytest.mark.parametrize(
+    "quantity", ["1e19", "-1e19", "9e999999", "-9e9999999999", f"{'9' * 50}e{'9' * 13}", "99999999Ei", 1e308]
+)
+def test_one_that_is_too_large_is_the_largest_there_is(quantity):
+    """As with Kubernetes, whose number has 63 bits: written out, an exponent of seven digits has millions of them."""
+    assert abs(number_of(quantity)) == 2**63 - 1
+    assert len(text_of(number_of(quantity))) <= 20
+
+
+@pytest.mark.parametrize("quantity", ["1e-999999", "1e-9999999999"])
+def test_one_that_is_too_small_is_next_to_nothing(quantity):
+    assert 0 < number_of(quantity) < Decimal("1e-100")
+
+
+@pytest.mark.parametrize(
     ("number", "text"), [("0", "0"), ("4.000", "4"), ("3.3333", "3.333"), ("10", "10"), ("0.0001", "0")]
 )
 def test_a_measured_number(number, text):

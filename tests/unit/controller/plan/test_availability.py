@@ -175,6 +175,38 @@ def test_long_names_of_metrics_leave_room_for_what_else_is_in_a_status():
     assert reasons == {"Steady", "Overloaded", "CoolingDown"}
 
 
+def test_what_is_said_of_many_metrics_is_cut_and_says_of_how_many_more():
+    names = [{"name": f"metric-{number}-{'x' * 80}"} for number in range(32)]
+    target = {"type": "Value", "value": 10}
+    external = [{"type": "External", "external": {"metric": one, "target": target}} for one in names]
+    known = observed(MODEL.measuring(*external), a_service().port(80), READY)
+    sample = Known(Measurement(Decimal(20)), START)
+    status = plan(replace(known, samples=tuple((one, sample) for one in known.intent.metrics)), START).status
+    said = [status.history[0].message, status.split.message, status.split.returns, status.memory["overload"]["cause"]]
+    assert all("more" in one and len(one) < 2_500 for one in said)
+    assert len(status.signals) == 32
+
+
+def test_a_status_stays_small_with_the_worst_metrics_that_are_accepted():
+    """A control character takes six bytes in JSON. etcd stores 1.5 MiB, of which the spec may have half."""
+    target = {"type": "Value", "value": "9" * 50 + "e9999999999"}
+    names = [f"{number:02}{chr(1) * 4094}" for number in range(32)]
+    external = [{"type": "External", "external": {"metric": {"name": one}, "target": target}} for one in names]
+    status, reasons = ModelDeploymentStatus(), set()
+    samples = [Decimal(0), Decimal("1e300"), Decimal(0), Decimal("1e300"), Unknown("\x01" * 20_000)] * 20
+    for minutes, value in enumerate(samples):
+        now = START + timedelta(minutes=10 * minutes)
+        known = observed(MODEL.measuring(*external), a_service().port(80), READY, status=status)
+        found = value if isinstance(value, Unknown) else Known(Measurement(value, note="\x01" * 20_000), now)
+        status = plan(replace(known, samples=tuple((one, found) for one in known.intent.metrics)), now).status
+        reasons.add(status.split.reason)
+        written = {name: part for name, part in status.as_object().items() if name != "route"}
+        assert len(json.dumps(written)) < 350_000
+        assert max(len(one["message"]) for one in written["history"]) <= 4_000
+    assert reasons >= {"Steady", "Overloaded"}
+    assert any(" more" in one["message"] for one in written["history"])
+
+
 def test_without_metrics_there_is_nothing_to_say():
     known = observed(a_model().with_remote(), a_service().port(80), READY)
     assert plan(known, START).status.condition(AVAILABLE) is None
