@@ -5,6 +5,7 @@ import pytest
 from controller.api.resources.model import ModelDeployment
 from controller.api.resources.warnings import warnings_of
 from controller.api.schema.values import parse
+from tests.support.processes import ROOT
 
 TARGET = {"type": "Value", "value": 1}
 
@@ -156,3 +157,14 @@ def test_a_header_that_is_a_credential():
 def test_backends_after_the_first_are_not_used_yet():
     (said,) = warned(offloadingConfig={"remoteBackends": [{"host": "a"}, {"host": "b", "retry": {}}]})
     assert said == "spec.offloadingConfig.remoteBackends[1]: has no effect yet: only the first backend is used"
+
+
+def test_what_has_no_effect_yet_is_in_the_list_of_what_is_not_there_yet():
+    listed = (ROOT / "README.md").read_text().partition("\n## What is not there yet\n")[2].partition("\n## ")[0]
+    backends = {"offloadingConfig": {"remoteBackends": [{"host": "a"}, {"host": "b"}]}}
+    policy = {"policies": [{"name": "eu", "refType": "remotePolicy"}]}
+    said = warned(frontend="Sidecar", metricServiceRef={"name": "a"}, serverlessConfig={}, **policy, **backends)
+    assert len(said) == 5
+    for warning in said:
+        name = warning.partition(": ")[0].rpartition(".")[2]
+        assert name.removesuffix("[0]") in listed, warning
