@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from controller.programs.simulate import Law
+    from controller.programs.simulation.replay import Law
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -55,8 +55,9 @@ def simulate(manifest: Path, history: Path, law: Law | None, window: float, outp
     \b
     Exit codes: 0 shown; 1 a file has a mistake, which is told with its line; 2 wrong usage.
     """
-    from controller.programs.history import SimulationError  # noqa: PLC0415
-    from controller.programs.simulate import as_object, as_plot, as_table, simulated  # noqa: PLC0415
+    from controller.programs.simulation.history import SimulationError  # noqa: PLC0415
+    from controller.programs.simulation.replay import simulated  # noqa: PLC0415
+    from controller.programs.simulation.shown import as_object, as_plot, as_table  # noqa: PLC0415
 
     try:
         moments = simulated(manifest, history, law, timedelta(seconds=window))

@@ -9,6 +9,7 @@ from returning.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import NamedTuple
@@ -34,6 +35,11 @@ _LONGEST_NAME = 500
 
 _OF_PODS = ("Resource", "ContainerResource", "Pods")
 _OF_THE_WHOLE = ("Object", "External")
+
+
+def compared(samples: Iterable[tuple[MetricSpec, Sample]], replicas: int) -> tuple[Signal, ...]:
+    """Compare everything that was measured of an object, as `compare` does."""
+    return tuple(compare(metric, sample, replicas) for metric, sample in samples)
 
 
 def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:

@@ -13,7 +13,7 @@ from controller.api.kubernetes.endpoints import staying
 from controller.api.resources.model import FRONTEND, TAKEOVER
 from controller.decision import Decision, Facts, LocalFacts, RemoteFacts, decide
 from controller.decision.facts import NOT_CHECKED
-from controller.decision.signals import compare
+from controller.decision.signals import compared
 from controller.frontend.claims import Refusal
 from controller.intent.intent import Intent, Terms
 from controller.observe.observation import Observation
@@ -223,7 +223,7 @@ def _facts(observation: Observation, healths: Healths, faults: tuple[Fault, ...]
         # The rule Shadow says what those that cannot be used would mean.
         remotes=tuple(one for one in remotes if one.health.usable or is_shadow),
         no_remote=why or "spec.offloadingConfig is not set",
-        signals=tuple(compare(metric, sample, local.ready) for metric, sample in observation.samples),
+        signals=compared(observation.samples, local.ready),
         traffic=observation.traffic,
     )
 

@@ -1,9 +1,19 @@
-"""Decisions, said in a few words."""
+"""Decisions, and what they are made from, said in a few words."""
 
 import itertools
 
+from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import REMOTE, Shares, Split
-from controller.decision import Decision, Reason
+from controller.decision import Decision, Facts, LocalFacts, Reason, RemoteFacts, SentRequests, Signal, Unknown
+from controller.signals.load_reports import NO_LOAD
+
+REMOTES = (RemoteFacts(REMOTE, RemoteHealth(healthy=True)),)
+"""One remote backend, which answers."""
+
+
+def facts_with(*signals: Signal, ready: int = 3, traffic: SentRequests | Unknown = NO_LOAD) -> Facts:
+    """Every replica is ready, the remote backend answers, and so much is measured."""
+    return Facts(LocalFacts(ready, ready), REMOTES, signals=signals, traffic=traffic)
 
 
 def a_decision(away: int, reason: Reason, message: str = "") -> Decision:

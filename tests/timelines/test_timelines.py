@@ -41,7 +41,7 @@ from controller.decision import (
     decide,
 )
 from controller.decision.rules import RULES
-from controller.decision.signals import compare, name_of
+from controller.decision.signals import compared, name_of
 from controller.intent.intent import intent_of_model
 from tests.support.decisions import NEVER_TOGETHER, met_in
 from tests.support.processes import ROOT
@@ -95,8 +95,7 @@ def facts_of(model: ModelDeployment, step: dict[str, Any], now: datetime, *, may
     # Of minutes, to one side since the other one got something.
     run = SentRequests(*step["run"], 200.0) if "run" in step else None
     traffic = SentRequests(*sent, 10.0, **ended, run=run) if sent else Unknown("no Envoy reports load")
-    signals = tuple(compare(metric, sample, 1) for metric, sample in samples_of(model, step, now))
-    return Facts(local, remotes, signals=signals, traffic=traffic)
+    return Facts(local, remotes, signals=compared(samples_of(model, step, now), 1), traffic=traffic)
 
 
 def decisions(case: dict[str, Any], *, restarts: bool) -> Iterator[tuple[timedelta, Decision]]:

@@ -1,4 +1,4 @@
-"""What `beamlit simulate` reads: a history, of which a line says what was measured at one moment."""
+"""What `beamlit simulate` reads: a model, and a history, of which a line says what was measured at one moment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Protocol
+
+from controller.api.registry import MODEL_DEPLOYMENT, VALIDATION
+from controller.api.resources.model import ModelDeployment
+from controller.api.schema.values import parse
+from controller.decision.signals import name_of
+from controller.intent.intent import Intent, intent_of_model
+from controller.store.directory.checking import check_file
 
 OPTIONAL = ("local_requests", "remote_requests", "ready")
 """Columns that every history may have."""
@@ -38,6 +45,34 @@ class Line:
     remote: float | None = None
     ready: int = 1
     flying: float | None = None
+
+
+def read_model(file: str, text: str) -> Intent:
+    """Read the one ModelDeployment of a manifest. Raises SimulationError."""
+    content = check_file(file, text, VALIDATION)
+    if content.problems:
+        first = content.problems[0]
+        raise SimulationError(f"{file}:{first.line}: {first.field}: {first.message}")
+    models = [one for one in content.manifests if one.ref.kind == MODEL_DEPLOYMENT.kind]
+    if len(models) != 1:
+        raise SimulationError(f"{file}:1: must have one ModelDeployment, has {len(models)}")
+    intent = intent_of_model(parse(ModelDeployment, models[0].raw), 1)
+    where = f"{file}:{models[0].line}: spec.offloadingConfig.metrics"
+    if not intent.metrics and intent.terms.behavior.max_requests_per_replica is None:
+        raise SimulationError(f"{where}: has no metric to simulate, and there is no maxRequestsPerReplica")
+    names = [name_of(one) for one in intent.metrics]
+    if twice := next((one for one in names if names.count(one) > 1), None):
+        raise SimulationError(
+            f"{where}: has {twice!r} twice, and a history has one column for it: simulate one of them"
+        )
+    return intent
+
+
+def columns_of(intent: Intent) -> tuple[Sequence[str], Sequence[str]]:
+    """Return the titles that a history of a model must have, and those that it may have, beside the time."""
+    metrics = [name_of(one) for one in intent.metrics] or [IN_FLIGHT]
+    may_overflow = intent.terms.behavior.max_requests_per_replica is not None and IN_FLIGHT not in metrics
+    return metrics, (*OPTIONAL, IN_FLIGHT) if may_overflow else OPTIONAL
 
 
 class _Reader(Protocol):

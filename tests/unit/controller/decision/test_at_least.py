@@ -11,7 +11,6 @@ from decimal import Decimal
 
 import pytest
 
-from controller.api.contract.health import RemoteHealth
 from controller.api.resources.metrics import MetricSpec
 from controller.api.resources.model import Behavior
 from controller.api.schema.values import parse
@@ -20,11 +19,9 @@ from controller.decision import (
     Decision,
     Facts,
     Known,
-    LocalFacts,
     Measurement,
     Memory,
     Reason,
-    RemoteFacts,
     SentRequests,
     Unknown,
     decide,
@@ -33,9 +30,9 @@ from controller.decision.decision import Overload
 from controller.decision.laws import follow
 from controller.decision.signals import compare
 from controller.intent.intent import Terms
+from tests.support.decisions import facts_with
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
 TARGET, ENVOYS = 100, 5
 METRIC = parse(MetricSpec, {"type": "Requests", "requests": {"target": {"type": "Value", "value": TARGET}}})
 SILENT = Unknown("Envoy five reports no load", cause=Cause.NO_SAMPLE)
@@ -51,7 +48,7 @@ def measured(in_flight: float, second: int, lacks: Unknown | None) -> Facts:
     heard = in_flight * (ENVOYS - 1) / ENVOYS if lacks else in_flight
     signal = compare(METRIC, Known(Measurement(Decimal(heard), lacks=lacks), at(second)), 1)
     # How many arrive a second is not known either.
-    return Facts(LocalFacts(3, 3), REMOTES, signals=(signal,), traffic=SentRequests(0, 0, 0.0))
+    return facts_with(signal, traffic=SentRequests(0, 0, 0.0))
 
 
 def played(behavior: Behavior, demand: Callable[[int], float], hangs: range = HANGS) -> Iterator[Decision]:
@@ -135,7 +132,7 @@ def test_nothing_comes_back_for_another_metric_that_is_clear(lacks, is_back):
     behavior = Behavior(percentage=50)
     for second in range(1, 200):
         (part,), (calm,) = measured(10, second, lacks).signals, measured(10, second, None).signals
-        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(part, replace(calm, name="cpu")))
+        facts = facts_with(part, replace(calm, name="cpu"))
         memory = follow(Terms(True, behavior=behavior), facts, memory, at(second))
     assert (memory.overload is None) == is_back
 

@@ -11,13 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.api.contract.health import RemoteHealth
 from controller.api.resources.model import Behavior
-from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision import Memory, SentRequests, Signal, Unknown, decide
 from controller.intent.intent import Terms
+from tests.support.decisions import facts_with
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
 EVERY, COUNTED, PER_TARGET = 5, 10, 100
 """Seconds between two samples; seconds in which requests are counted; requests a second that are the target."""
 
@@ -53,7 +52,7 @@ class Averaged:
             window = timedelta(seconds=self.known)
             at = measured_at if self.dated else now
             signal = Signal("mean", "1", state, str(mean), at=at, window=window, least=mean, most=mean)
-            facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,), traffic=self.traffic(sent, memory, now))
+            facts = facts_with(signal, traffic=self.traffic(sent, memory, now))
             decision, memory = decide(Terms(True, behavior=self.behavior), facts, memory, now)
             away = decision.split.remote / 100
             yield decision.split.remote

@@ -10,18 +10,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from controller.api.contract.health import RemoteHealth
 from controller.api.contract.route import Split
 from controller.api.resources.model import Behavior
-from controller.decision import Facts, LocalFacts, Memory, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision import Memory, SentRequests, Signal, Unknown, decide
 from controller.decision.chance import noise
 from controller.decision.decision import Overload
 from controller.decision.demand import Demand, NotYet, Projected
 from controller.decision.proportional import Look
 from controller.intent.intent import Terms
+from tests.support.decisions import facts_with
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
 PLACES, TICKS = 24, 10
 """Requests that are served at once, each for a second; looks at the flow in one second."""
 
@@ -59,7 +58,7 @@ class Site:
         state = "Breached" if was >= 1 else "Clear"
         at = now - timedelta(seconds=1)
         signal = Signal(self.metric, "1", state, str(was), at=at, least=was, most=was, per_replica=True, counts=counts)
-        facts = Facts(LocalFacts(self.ready, self.ready), REMOTES, signals=(signal,), traffic=self.traffic())
+        facts = facts_with(signal, ready=self.ready, traffic=self.traffic())
         decision, self.memory = decide(Terms(True, behavior=self.behavior), facts, self.memory, now)
         self.said = f"{decision.reason}: {decision.message}"
         return decision.split.remote
@@ -209,7 +208,7 @@ def test_without_a_tolerance_more_leaves_too():
         overload = Overload(since=START, share=share, cause="", **known)
         now = START + timedelta(seconds=60)
         queue = Signal("queue", "1", "Breached", "3", at=now, least=3, most=3)
-        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(queue,), traffic=SentRequests(360, 0, 10.0))
+        facts = facts_with(queue, traffic=SentRequests(360, 0, 10.0))
         after = Look(terms, facts, overload, now).step([Projected(queue, Demand(3, 3))], Split.away(share))
         assert after and after.share == share + 1
 
@@ -238,7 +237,7 @@ def test_what_was_too_little_is_forgotten_in_the_end():
     site.live(60, 1.5)
     assert site.memory.overload is not None
     site.ready, before = 3, site.memory.overload.over_at
-    traffic = replace(Facts(LocalFacts(3, 3)), traffic=SentRequests(200, 160, 10.0))
+    traffic = facts_with(traffic=SentRequests(200, 160, 10.0))
     terms = Terms(True, behavior=site.behavior)
     assert before
     look = Look(terms, traffic, site.memory.overload.model_copy(update={"rate": 36.0}), before)
@@ -254,7 +253,7 @@ def test_without_a_number_of_requests_the_metric_alone_tells():
 
 
 def look(rate: float | None, *, local: int, seconds: float = 10.0) -> Look:
-    facts = Facts(LocalFacts(3, 3), REMOTES, traffic=SentRequests(local, 0, seconds))
+    facts = facts_with(traffic=SentRequests(local, 0, seconds))
     overload = Overload(since=START, share=50, cause="", rate=rate, replicas=3, over_at=START, over_share=30)
     return Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START)
 
@@ -301,7 +300,7 @@ def begins(signal: Signal, sent: SentRequests, **behavior: int) -> Overload:
     """Look at full replicas for the first time, a second after 36 requests a second were learned."""
     now = START + timedelta(seconds=1)
     measured = replace(signal, at=now)
-    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(measured,), traffic=sent)
+    facts = facts_with(measured, traffic=sent)
     overload = Overload(since=now, share=0, cause="", rate=36.0, replicas=3)
     terms = Terms(True, behavior=Behavior(mode="Proportional", **behavior))
     begun = Look(terms, facts, overload, now).step([Projected(measured, Demand(1.25, 1.25))], None)
@@ -340,7 +339,7 @@ def test_cpu_that_asks_for_nothing_more_teaches_nothing_of_a_share_that_another_
     cpu, queue = replace(CPU, least=1.05, most=1.05), Signal("queue", "1", "Breached", least=2.0, most=2.0)
     known = {"share": 10, "over_at": START, "enough_share": 10, "stepped_at": START, "rate": 36.0, "replicas": 3}
     traffic = SentRequests(360, 40, 10.0, served=240)
-    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(cpu, queue), traffic=traffic)
+    facts = facts_with(cpu, queue, traffic=traffic)
     overload, terms = Overload(since=START, cause="", **known), Terms(True, behavior=Behavior(mode="Proportional"))
     measured = [Projected(one, Demand(one.least / 0.9, one.most / 0.9)) for one in (cpu, queue)]
     after = Look(terms, facts, overload, AT).step(measured, Split.away(10))
@@ -362,7 +361,7 @@ def test_cpu_that_asks_for_nothing_more_teaches_nothing_of_a_share_that_another_
 def test_what_was_enough_leaves_again_before_an_average_tells_of_as_many_requests(signals, local, known, share):
     known = {"share": 20, "over_share": 33, "over_at": START, "enough_share": 50, "below_since": START, **known}
     overload = Overload(since=START, cause="", rate=36.0, replicas=3, stepped_at=START, **known)
-    facts = Facts(LocalFacts(3, 3), REMOTES, signals=signals, traffic=SentRequests(local, 0, 10.0))
+    facts = facts_with(*signals, traffic=SentRequests(local, 0, 10.0))
     asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START + timedelta(seconds=9))
     measured = [Projected(one, NotYet("it is older than the split")) for one in signals]
     after = asked.step(measured, Split.away(known["share"]))
@@ -382,7 +381,7 @@ def test_a_share_rises_by_max_step_a_second_however_often_it_may_step(most, seco
     memory, now = Memory(), START
     while now < START + timedelta(seconds=seconds):
         signal = Signal("queue", "1", "Breached", "9", at=now, least=9, most=9)
-        decision, memory = decide(terms, Facts(LocalFacts(3, 3), REMOTES, signals=(signal,)), memory, now)
+        decision, memory = decide(terms, facts_with(signal), memory, now)
         assert decision.wake_at is not None
         now = min(decision.wake_at, now + interval)
     assert most * seconds * 0.8 <= decision.split.remote <= most * (seconds + 1)
@@ -397,7 +396,7 @@ def test_requests_that_may_be_as_many_by_chance_alone_are_not_back(rate, over, c
     """
     known = {"share": 17, "over_share": over, "over_at": START, "enough_share": 71, "rate": rate, "replicas": 3}
     overload = Overload(since=START, cause="", stepped_at=START, **known)
-    facts = Facts(LocalFacts(3, 3), REMOTES, signals=(CPU,), traffic=SentRequests(counted, 0, 10.0))
+    facts = facts_with(CPU, traffic=SentRequests(counted, 0, 10.0))
     asked = Look(Terms(True, behavior=Behavior(mode="Proportional")), facts, overload, START + timedelta(seconds=9))
     after = asked.step([Projected(CPU, NotYet("it is older than the split"))], Split.away(17))
     assert after and after.share == share

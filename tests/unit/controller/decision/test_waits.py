@@ -7,14 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.api.contract.health import RemoteHealth
 from controller.api.resources.model import Behavior
-from controller.decision import Facts, LocalFacts, Memory, Reason, RemoteFacts, SentRequests, Signal, Unknown, decide
+from controller.decision import Memory, Reason, SentRequests, Signal, Unknown, decide
 from controller.decision.waits import is_over, rest, waits_since
 from controller.intent.intent import Terms
+from tests.support.decisions import facts_with
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTES = (RemoteFacts("remote", RemoteHealth(healthy=True)),)
 WHOLE = timedelta(seconds=40)
 
 behaviors = st.builds(
@@ -36,7 +35,7 @@ def lived(behavior, history, *, counted=True):
         signal = Signal("load", "1", state, str(ratio), at=now, least=ratio, most=ratio)
         away = memory.split.remote if memory.split else 0
         traffic = SentRequests(400 - 4 * away, 4 * away, 10.0) if counted else Unknown("nothing reports load")
-        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,), traffic=traffic)
+        facts = facts_with(signal, traffic=traffic)
         _, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
         yield now, memory
         now += timedelta(milliseconds=milliseconds)
@@ -155,7 +154,7 @@ def test_no_wait_ends_on_what_was_measured_before_its_end(behavior, history):
             ratio, late = found
             state = "Breached" if ratio >= 1 else "Clear"
             signal = Signal("load", "1", state, f"{ratio}", at=now - timedelta(seconds=late), least=ratio, most=ratio)
-        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,) if signal else ())
+        facts = facts_with(*filter(None, [signal]))
         before = memory
         _, memory = decide(Terms(True, behavior=behavior), facts, memory, now)
         was, left = before.overload, memory.overload
@@ -182,7 +181,7 @@ def test_a_metric_that_is_always_late_ends_a_wait_about_as_soon_as_one_that_is_n
         ratio = 1.3 if second - late < 150 else 0.1
         state = "Breached" if ratio >= 1 else "Clear"
         signal = Signal("load", "1", state, f"{ratio}", at=after(second - late), least=ratio, most=ratio)
-        facts = Facts(LocalFacts(3, 3), REMOTES, signals=(signal,))
+        facts = facts_with(signal)
         _, memory = decide(Terms(True, behavior=behavior), facts, memory, after(second))
         begun = begun or (second if memory.overload else None)
         ended = ended or (second if begun and memory.overload is None else None)
@@ -197,7 +196,7 @@ def test_it_is_said_which_measurement_brings_requests_back_once_the_time_is_over
         nonlocal memory
         state = "Breached" if ratio >= 1 else "Clear"
         signal = Signal("load", "1", state, f"{ratio}", at=after(measured), least=ratio, most=ratio)
-        decision, memory = decide(terms, Facts(LocalFacts(3, 3), REMOTES, signals=(signal,)), memory, after(second))
+        decision, memory = decide(terms, facts_with(signal), memory, after(second))
         return decision
 
     seen(2.0, 0, 0)

@@ -7,17 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from controller.cli.main import main
-from controller.programs.history import SimulationError, read_history
-from controller.programs.simulate import (
-    MOST_DECISIONS,
-    as_object,
-    as_plot,
-    as_table,
-    columns_of,
-    read_model,
-    replay,
-    summary,
-)
+from controller.programs.simulation.history import SimulationError, columns_of, read_history, read_model
+from controller.programs.simulation.replay import MOST_DECISIONS, replay
+from controller.programs.simulation.shown import as_object, as_plot, as_table, summary
 
 MODEL = """\
 apiVersion: deployment.beamlit.com/v1alpha1
