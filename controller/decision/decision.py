@@ -19,9 +19,9 @@ class Reason(StrEnum):
     """Why the split is what it is: the name of the rule that matched."""
 
     DISABLED = "Disabled"
+    SHADOW = "Shadow"
     NOTHING_ANSWERS = "NothingAnswers"
     NO_REMOTE_BACKEND = "NoRemoteBackend"
-    SHADOW = "Shadow"
     OVERRIDE = "Override"
     PAUSED = "Paused"
     LOCAL_DOWN = "LocalDown"

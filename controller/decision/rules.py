@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from controller.api.contract.route import Shares, Split
@@ -73,6 +73,26 @@ def disabled(s: Situation) -> Match | Miss:
     return Miss("enabled")
 
 
+def shadow(s: Situation) -> Match | Miss:
+    """Nothing leaves, and what would be is said: the other rules decide as if it were Threshold.
+
+    It comes before those that find no remote backend: that nothing could leave is part of what would be.
+    """
+    if s.terms.behavior.mode != "Shadow":
+        return Miss(f"behavior.mode is {s.terms.behavior.mode}")
+    answers = ((reason, rule(s)) for reason, rule in RULES if rule is not shadow)
+    reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
+    words = "behavior.mode is Shadow, so every request stays local; with Threshold the split would be"
+    return Match(
+        ALL_LOCAL,
+        f"{words} {match.split} ({reason}): {match.message}{_UNASKED if s.facts.remotes else ''}",
+        "set behavior.mode to Threshold or Proportional",
+        match.wake_at,
+        WouldBe(match.split, reason),
+        match.measured,
+    )
+
+
 def nothing_answers(s: Situation) -> Match | Miss:
     """No replica is ready, and what cannot be used is no remote backend: there is nothing to choose from."""
     if s.facts.remotes:
@@ -95,31 +115,6 @@ def no_remote_backend(s: Situation) -> Match | Miss:
     last = "" if s.facts.local.ready else f"; {_none_ready(s)}"
     words = f"every request stays local: {s.facts.no_remote}{last}"
     return Match(ALL_LOCAL, words, "the remote backend can be used")
-
-
-def shadow(s: Situation) -> Match | Miss:
-    """Nothing leaves, and what would be is said: the other rules decide as if it were Threshold.
-
-    A remote backend that is known to lack something, such as its credential, is one here: what follows is for then.
-    """
-    if s.terms.behavior.mode != "Shadow":
-        return Miss(f"behavior.mode is {s.terms.behavior.mode}")
-    usable = tuple(one for one in s.facts.remotes if one.health.usable)
-    then = s
-    if len(usable) < len(s.facts.remotes):
-        why = "; ".join(one.health.message for one in s.facts.remotes if not one.health.usable)
-        then = replace(s, facts=replace(s.facts, remotes=usable, no_remote=why))
-    answers = ((reason, rule(then)) for reason, rule in RULES if rule is not shadow)
-    reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
-    words = "behavior.mode is Shadow, so every request stays local; with Threshold the split would be"
-    return Match(
-        ALL_LOCAL,
-        f"{words} {match.split} ({reason}): {match.message}{_UNASKED if usable else ''}",
-        "set behavior.mode to Threshold or Proportional",
-        match.wake_at,
-        WouldBe(match.split, reason),
-        match.measured,
-    )
 
 
 def override(s: Situation) -> Match | Miss:
@@ -373,9 +368,9 @@ def _is_sent_away(s: Situation, each: int) -> str:
 
 RULES: tuple[tuple[Reason, Rule], ...] = (
     (Reason.DISABLED, disabled),
+    (Reason.SHADOW, shadow),
     (Reason.NOTHING_ANSWERS, nothing_answers),
     (Reason.NO_REMOTE_BACKEND, no_remote_backend),
-    (Reason.SHADOW, shadow),
     (Reason.OVERRIDE, override),
     (Reason.PAUSED, paused),
     (Reason.LOCAL_DOWN, local_down),

@@ -85,8 +85,10 @@ def plan(observation: Observation, now: datetime) -> Plan:
 def _plan_for(observation: Observation, intent: Intent, now: datetime) -> Plan:
     before, front, terms = observation.before, observation.front, intent.terms
     healths = _healths(observation, terms)
-    faults = (*observation.faults, *(_unusable(healths.values()) if terms.may_leave else ()))
-    facts = _facts(observation, healths, faults)
+    unusable = _unusable(healths.values())
+    facts = _facts(observation, healths, (*observation.faults, *unusable))
+    # In Shadow nothing is amiss for want of what nothing needs yet.
+    faults = (*observation.faults, *(unusable if terms.may_leave else ()))
     memory, decision, route = observation.memory, None, None
     if front:
         decision, memory = decide(terms, facts, memory, now)
@@ -217,11 +219,9 @@ def _facts(observation: Observation, healths: Healths, faults: tuple[Fault, ...]
     local = LocalFacts(ready=sum(replica.ready for replica in replicas), total=total, leaving=len(replicas) - total)
     remotes = (RemoteFacts(one.name, healths.get(one.name) or NOT_CHECKED) for one in observation.remotes)
     why = "; ".join(fault.message for fault in faults if fault.of_remote)
-    is_shadow = observation.intent is not None and observation.intent.terms.behavior.mode == "Shadow"
     return Facts(
         local=local,
-        # The rule Shadow says what those that cannot be used would mean.
-        remotes=tuple(one for one in remotes if one.health.usable or is_shadow),
+        remotes=tuple(one for one in remotes if one.health.usable),
         no_remote=why or "spec.offloadingConfig is not set",
         signals=compared(observation.samples, local.ready),
         traffic=observation.traffic,

@@ -275,11 +275,12 @@ def test_requests_that_stay_away_for_another_metric_than_they_left_for_say_so():
 
 @pytest.mark.parametrize(("ready", "would_be"), [(3, "100/0 NoRemoteBackend"), (0, "100/0 NothingAnswers")])
 def test_shadow_says_that_nothing_could_leave_without_what_the_remote_backend_needs(ready, would_be):
-    lacking = RemoteFacts("remote", RemoteHealth(reason="SecretNotFound", message="Secret default/s does not exist"))
-    facts = replace(HEALTHY, local=LocalFacts(ready, 3), remotes=(lacking,))
+    facts = Facts(LocalFacts(ready, 3), no_remote="Secret default/s does not exist")
     decision, _ = decide(Terms(True, behavior=Behavior(mode="Shadow")), facts, Memory(), START)
     assert (decision.reason, str(decision.split), str(decision.would_be)) == ("Shadow", "100/0", would_be)
-    assert decision.message.endswith(": Secret default/s does not exist")
+    assert "Secret default/s does not exist" in decision.message
+    # What would decide next is what would be.
+    assert [str(one.reason) for one in decision.verdicts if one.matched][:2] == ["Shadow", would_be.split()[1]]
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,7 @@ def test_prior_fault_12_what_is_not_enabled_or_may_not_leave_stays_local(asked, 
     if not (asked.enabled and known.remotes):
         answers = known.local.ready or known.local.leaving
         reason = Reason.NO_REMOTE_BACKEND if answers else Reason.NOTHING_ANSWERS
+        reason = Reason.SHADOW if asked.behavior.mode == "Shadow" else reason
         assert (str(decision.split), decision.reason) == ("100/0", reason if asked.enabled else Reason.DISABLED)
 
 
@@ -244,6 +245,7 @@ def test_in_shadow_nothing_leaves_and_what_would_be_is_said(asked, history, know
     memory, now = lived_through(asked, history)
     decision, _ = decide(asked, known, memory, now)
     assert str(decision.split) == "100/0"
+    assert (decision.reason == Reason.SHADOW) == asked.enabled
     behind = [one.reason for one in decision.verdicts if one.matched and one.reason != Reason.SHADOW]
     if decision.reason == Reason.SHADOW:
         assert decision.would_be and decision.would_be.reason == behind[0]

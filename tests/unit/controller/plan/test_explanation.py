@@ -50,7 +50,7 @@ Rules: the first that applies decides.
 """
     )
     assert "   7  LocalDown        applies  none of 2 local replicas is ready" in text
-    assert "  Not the cause: Disabled, NothingAnswers, NoRemoteBackend, Shadow, Paused, RemoteDown" in text
+    assert "  Not the cause: Disabled, Shadow, NothingAnswers, NoRemoteBackend, Paused, RemoteDown" in text
     assert "  2026-01-01T00:00:00Z  70/30   Override: set by hand" in text
 
 

@@ -293,6 +293,8 @@ def test_in_shadow_it_is_said_that_nothing_could_leave_and_nobody_is_to_mend_it_
     status = found(LACKING, READY, model=shadow)
     assert (str(status.split), status.split.reason) == ("100/0", "Shadow")
     assert status.split.would_be == "100/0 NoRemoteBackend"
+    assert [one.rule for one in status.verdicts if one.matched][:2] == ["Shadow", "NoRemoteBackend"]
+    assert explain(shadow.stored(status=status.as_object()), NOW).as_object()["wouldDecideNext"] == "NoRemoteBackend"
     assert status.split.message.endswith("every request stays local: Secret default/s does not exist")
     assert status.remote.reason == "SecretNotFound"
     said = {one.type: one.status for one in status.conditions}
