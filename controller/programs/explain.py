@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from controller.api.timing import Timing
 from controller.plan.explanation import Explanation, explain
-from controller.programs.models import Place, models_at
+from controller.programs.models import ClusterModels, Place, models_at
 
 
 def explained(place: Place, name: str, clock: Callable[[], datetime], timing: Timing) -> Explanation:
@@ -19,4 +19,6 @@ def explained(place: Place, name: str, clock: Callable[[], datetime], timing: Ti
 async def _explained(place: Place, name: str, clock: Callable[[], datetime], timing: Timing) -> Explanation:
     async with models_at(place, timing) as models:
         found = await models.find(name)
-        return explain(found.stored, clock(), found.envoys, found.traffic)
+        # Its moments are of the clocks of the cluster, and what is ago or ahead is so by them.
+        ahead = await models.ahead(clock) if isinstance(models, ClusterModels) else timedelta(0)
+        return explain(found.stored, clock() + ahead, found.envoys, found.traffic)

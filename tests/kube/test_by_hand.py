@@ -13,6 +13,7 @@ import pytest
 
 from controller.api.timing import REAL
 from controller.programs.by_hand import Direction, Hand, Outcome, direct
+from controller.programs.explain import explained
 from controller.programs.models import Place
 from tests.support.beamlit import Ended, beamlit
 from tests.support.kube.cluster import User
@@ -117,7 +118,23 @@ async def test_failover_and_failback(running_site: Site) -> None:
     assert "undo   beamlit set-split 100 away" in back.output
 
 
-@pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(0), timedelta(minutes=3)])
+OFF = pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(0), timedelta(minutes=3)])
+
+
+@OFF
+async def test_what_is_ago_or_ahead_is_so_by_the_clock_of_the_cluster(
+    running_site: Site, off: timedelta
+) -> None:
+    site, user = running_site, hand(running_site)
+    site.write(a_model("old"))
+    place, begun = Place(kubeconfig=user.kubeconfig, namespace=site.namespace), datetime.now(UTC)
+    found = await asyncio.to_thread(explained, place, "old", lambda: datetime.now(UTC) + off, REAL)
+    ended = datetime.now(UTC)
+    # By a second of the answer's time, and by what it took.
+    assert begun <= found.now <= ended + (ended - begun) + timedelta(seconds=1)
+
+
+@OFF
 async def test_a_while_is_one_of_the_clock_of_the_cluster(running_site: Site, off: timedelta) -> None:
     """Whoever types may have another clock: his two minutes were over before they began, or lasted for five."""
     site, user, lasting, told = running_site, hand(running_site), timedelta(minutes=2), list[str]()
