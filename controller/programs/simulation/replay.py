@@ -43,6 +43,10 @@ MOST_DECISIONS = 1000
 """Between two lines, of which each may be a step: what is due after them is left out, and that is told."""
 COUNTED = timedelta(seconds=REAL.reports.window)
 """Over how long the product counts requests."""
+FOLLOWED = timedelta(seconds=REAL.statuses.split_followed_within)
+"""How long the product waits for Envoys to follow a new split, before it counts any by that."""
+REPORTED = timedelta(seconds=REAL.streams.loads_every)
+"""Of how long one report of an Envoy is."""
 _REMOTE = RemoteFacts("remote", RemoteHealth(healthy=True))
 
 
@@ -101,7 +105,7 @@ class _Past:
         self._window = window
         self._memory = Memory()
         self._stays: deque[tuple[datetime, float]] = deque()
-        self._counted: deque[tuple[datetime, float, float]] = deque()
+        self._counted: deque[tuple[datetime, datetime, float]] = deque()
         self._before: datetime | None = None
 
     def decide(self, facts: Facts, now: datetime) -> Decision:
@@ -152,21 +156,26 @@ class _Past:
         return stays * _has_room(self._intent, line, stays)
 
     def _traffic(self, line: Line) -> SentRequests | Unknown:
-        """Count requests as the product does: those of the last ten seconds, since the split changed.
+        """Count requests as the product does: those of the last ten seconds, and since Envoys follow the split.
 
-        A line that is of longer than that is counted as a whole, for it says no more.
+        It has them in reports, of which only those count that began after that. Of a line that began before it, as many
+        count as its part of the time.
         """
         before, self._before = self._before, line.at
         if (line.local is None and line.remote is None) or before is None:
             return Unknown("the history has no number of requests")
-        self._counted.append((before, (line.local or 0.0) + (line.remote or 0.0), (line.at - before).total_seconds()))
-        since = max(line.at - COUNTED, self._memory.split_since or line.at - COUNTED)
-        while len(self._counted) > 1 and self._counted[0][0] < since:
+        self._counted.append((before, line.at, (line.local or 0.0) + (line.remote or 0.0)))
+        since = max(line.at - COUNTED, (self._memory.split_since or before) + FOLLOWED) + REPORTED
+        while self._counted and self._counted[0][1] <= since:
             self._counted.popleft()
-        total = sum(one for _, one, _ in self._counted)
+        total = seconds = 0.0
+        for begun, until, number in self._counted:
+            within = until - max(begun, since)
+            total += number * (within / (until - begun))
+            seconds += within.total_seconds()
         stays = self._stays[-1][1] if self._stays else 1.0
         local = round(total * stays * _has_room(self._intent, line, stays))
-        return SentRequests(local, round(total) - local, sum(seconds for *_, seconds in self._counted))
+        return SentRequests(local, round(total) - local, seconds)
 
 
 def _limit(intent: Intent) -> int | None:
