@@ -122,9 +122,7 @@ OFF = pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(0), timed
 
 
 @OFF
-async def test_what_is_ago_or_ahead_is_so_by_the_clock_of_the_cluster(
-    running_site: Site, off: timedelta
-) -> None:
+async def test_what_is_ago_or_ahead_is_so_by_the_clock_of_the_cluster(running_site: Site, off: timedelta) -> None:
     site, user = running_site, hand(running_site)
     site.write(a_model("old"))
     place, begun = Place(kubeconfig=user.kubeconfig, namespace=site.namespace), datetime.now(UTC)

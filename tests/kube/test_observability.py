@@ -292,15 +292,15 @@ async def requests_break(stage: Stage, operator: Operator) -> None:
 
     for replica in stage.replicas:
         replica.kill()
-    await operator.gets("BeamlitFailingOver")
+    # A side that Envoy asks no more fails nothing.
+    await operator.gets("BeamlitFailingOver", beside=("BeamlitSideFails",))
 
     stage.remote.kill()
-    await operator.gets("BeamlitRemoteDown", "BeamlitRequestsFail", beside=("BeamlitFailingOver",))
+    beside = ("BeamlitFailingOver", "BeamlitSideFails")
+    await operator.gets("BeamlitRemoteDown", "BeamlitRequestsFail", beside=beside)
 
     stage.ready(ready=False)
-    await operator.gets(
-        "BeamlitNothingAnswers", "BeamlitRemoteDown", "BeamlitRequestsFail", beside=("BeamlitFailingOver",)
-    )
+    await operator.gets("BeamlitNothingAnswers", "BeamlitRemoteDown", "BeamlitRequestsFail", beside=beside)
 
     for server in (*stage.replicas, stage.remote):
         server.revive()
@@ -331,11 +331,12 @@ async def programs_break(stage: Stage, operator: Operator, spare: Target) -> Non
     (controller,) = site.controllers
 
     async with stage.an_envoy_that_refuses():
-        site.write(
-            model("code", stage.remote).with_remote(f"{stage.remote.host}:{stage.remote.port}", pathPrefix="/v2")
-        )
+        # With another time to connect, a remote backend has a cluster of its own: that is the one which is refused.
+        remote = f"{stage.remote.host}:{stage.remote.port}"
+        site.write(model("code", stage.remote).with_remote(remote, pathPrefix="/v2", timeouts={"connect": "7s"}))
         # What it refuses, it does not have: so the model is not served as it asks to be. Nor does it report its load.
-        await operator.gets("BeamlitEnvoysBehind", beside=("BeamlitModelNotReady", "BeamlitSignalsUnknown"))
+        beside = ("BeamlitModelNotReady", "BeamlitSignalsUnknown")
+        await operator.gets("BeamlitEnvoysBehind", "BeamlitEnvoysSilent", beside=beside)
         # It refuses once, and that may be longer ago than a window.
         await operator.sees('increase(beamlit_xds_nacks_total{type="CDS"}[10m]) > 0')
     await operator.gets()

@@ -25,6 +25,7 @@ BREAKS = 10
 CHAT = 'namespace="team",name="chat"'
 LLAMA = 'namespace="team",name="llama"'
 OF_REQUESTS = "beamlit_gateway_requests_total"
+OF_TRIES = "beamlit_model_requests_total"
 
 WELL: Mapping[str, str] = {
     **{
@@ -32,6 +33,13 @@ WELL: Mapping[str, str] = {
         for model in (CHAT, LLAMA)
         for number in (0, 1)
         for code, values in {"2xx": "0+600x60", "4xx": "0+6x60", "5xx": "0+1x60"}.items()
+    },
+    **{
+        f'{OF_TRIES}{{{model},side="{side}",outcome="{outcome}",instance="xds-{number}"}}': values
+        for model in (CHAT, LLAMA)
+        for side in ("local", "remote")
+        for number in (0, 1)
+        for outcome, values in {"succeeded": "0+300x60", "failed": "0+3x60"}.items()
     },
     **{
         f"{metric}{{{model}}}": values
@@ -62,6 +70,8 @@ WELL: Mapping[str, str] = {
     'beamlit_xds_envoys_connected{instance="xds-1"}': "0x60",
     'beamlit_xds_envoys_programmed{instance="xds-0"}': "2x60",
     'beamlit_xds_envoys_programmed{instance="xds-1"}': "0x60",
+    'beamlit_xds_envoys_silent{instance="xds-0"}': "0x60",
+    'beamlit_xds_envoys_silent{instance="xds-1"}': "0x60",
     'beamlit_reconcile_errors_total{step="plan"}': "0x60",
     'beamlit_reconcile_errors_total{step="write"}': "0x60",
     'beamlit_directory_problems{instance="run"}': "0x60",
@@ -129,6 +139,23 @@ CASES = {
     ),
     "Envoy fails over for a moment": Case(
         {f'beamlit_model_condition{{{CHAT},type="FailingOver"}}': "0x10 1x3 0x45"}, ()
+    ),
+    "one side fails a tenth of what it is asked": Case(
+        {f'{OF_TRIES}{{{CHAT},side="remote",outcome="failed",instance="xds-1"}}': "0x10 0+70x49"},
+        (alert("BeamlitSideFails", "warning", namespace="team", name="chat", side="remote"),),
+        waits=5,
+    ),
+    "one side fails one in thirty": Case(
+        {f'{OF_TRIES}{{{CHAT},side="remote",outcome="failed",instance="xds-1"}}': "0x10 0+20x49"}, ()
+    ),
+    "one side fails half of the few that it is asked": Case(
+        {
+            f'{OF_TRIES}{{{CHAT},side="remote",outcome="{outcome}",instance="xds-{number}"}}': f"0+{2 * number}x60"
+            for outcome in ("succeeded", "failed")
+            for number in (0, 1)
+        },
+        (),
+        fires=25,
     ),
     "a remote backend is down": Case(
         {
@@ -256,6 +283,24 @@ CASES = {
         (alert("BeamlitEnvoysBehind", "warning"),),
         fires=7,
         waits=5,
+    ),
+    "an Envoy reports no load": Case(
+        {'beamlit_xds_envoys_silent{instance="xds-0"}': then("0", "1")},
+        (alert("BeamlitEnvoysSilent", "warning"),),
+        fires=7,
+        waits=5,
+    ),
+    "an Envoy that reports no load goes to another xDS server": Case(
+        {
+            'beamlit_xds_envoys_silent{instance="xds-0"}': "0x10 1x3 0x45",
+            'beamlit_xds_envoys_silent{instance="xds-1"}': "0x14 1x45",
+        },
+        (alert("BeamlitEnvoysSilent", "warning"),),
+        fires=7,
+        waits=5,
+    ),
+    "Envoys come one after the other, and have not reported yet": Case(
+        {'beamlit_xds_envoys_silent{instance="xds-0"}': "0x10 1x3 0x1 1x3 0x1 1x3 0x35"}, ()
     ),
     "a kind cannot be read": Case(
         {'beamlit_store_unreadable_kinds{kind="Service",instance="controller-0"}': f"_x{BREAKS + 1} 1x48"},
