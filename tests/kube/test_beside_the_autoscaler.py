@@ -2,7 +2,7 @@
 
 The autoscaler is the real one, on the real external metrics API. What else a cluster does is played: a value of the xDS
 server's metrics comes to that API as an adapter of Prometheus brings it, and a replica is ready as soon as it is asked
-for, and terminates as soon as it is not.
+for, or some seconds later, and terminates as soon as it is not.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ QUIET_JUDGEMENTS = 10
 """So often the autoscaler, which looks every second, must want nothing else. Time alone would show nothing of one that
 had no turns.
 """
+STARTS_IN = 3.0
+"""Seconds until a replica that is asked for is ready, where it is not at once."""
+AWAY = 50
+"""How many percent leave with `Threshold`."""
 LOW = 3 * (ENOUGH - 1)
 """With so many requests in flight, or fewer, it wants fewer replicas: the clients of a machine that stands still."""
 ROUNDS = 3
@@ -71,13 +75,13 @@ class Seen(NamedTuple):
 
 
 class Scaled:
-    """A Deployment that is scaled, whose replicas are there at once. `seen` is its history, a line for each change.
-
-    `overflowed` is with how many replicas the status said that they have no room for all.
+    """A Deployment that is scaled, whose replicas are ready in so many seconds. `seen` is its history, a line for each
+    change. `overflowed` is with how many replicas the status said that they have no room for all.
     """
 
-    def __init__(self, site: Site, apis: MetricsApis, name: str) -> None:
+    def __init__(self, site: Site, apis: MetricsApis, name: str, starts_in: float) -> None:
         self._site = site
+        self._starts_in = starts_in
         self._apis = apis
         self._name = name
         self._client = apis.server.client()
@@ -88,6 +92,7 @@ class Scaled:
         """The longest that what was measured was low, in seconds; since `look_anew`."""
         self._not_low = 0.0
         self._replicas: list[Backend] = []
+        self._ready_at: dict[int, float] = {}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -127,12 +132,18 @@ class Scaled:
             await asyncio.sleep(0.2)
 
     async def _have(self, wanted: int) -> None:
-        """Let so many replicas be ready; those that are too many answer what they have, and get no more."""
+        """Let so many replicas be there; those that are too many answer what they have, and get no more."""
         before = self.now.replicas
         for number in range(len(self._replicas), wanted):
             self._replicas.append(self._site.backend(f"local-{number}"))
-        for number in range(min(wanted, before), max(wanted, before)):
-            await self._site.change(endpoints(self._name, self._replicas[number], leaving=number >= wanted))
+        for number in range(before, wanted):
+            self._ready_at[number] = time.monotonic() + self._starts_in
+        for number in range(wanted, before):
+            self._ready_at.pop(number, None)
+            await self._site.change(endpoints(self._name, self._replicas[number], leaving=True))
+        for number in [one for one, at in self._ready_at.items() if at <= time.monotonic()]:
+            del self._ready_at[number]
+            await self._site.change(endpoints(self._name, self._replicas[number]))
 
     @property
     def now(self) -> Seen:
@@ -180,28 +191,47 @@ class Scaled:
 async def test_a_surge_overflows_then_the_deployment_grows_and_shrinks_with_the_load_without_a_swing(
     metrics_apis: MetricsApis, tmp_path: Path
 ) -> None:
-    install_crds(metrics_apis.server)
-    with fresh_namespace(metrics_apis.server) as namespace:
-        async with Site(metrics_apis.server, namespace, tmp_path).running() as site:
+    behavior = {"mode": "Proportional", "maxRequestsPerReplica": LIMIT}
+    async with beside_the_autoscaler(metrics_apis, tmp_path, behavior) as (site, scaled):
+        await surge(site, metrics_apis, scaled, is_limited=True)
+    replicas, away, reasons = zip(*scaled.seen, strict=True)
+    grown = replicas.index(ENOUGH)
+    assert "Overloaded" in reasons[:grown]
+    assert turns(away[grown:]) <= 1, "from a last step with what was measured before, it only falls"
+
+
+async def test_a_share_leaves_in_a_surge_and_is_back_once_for_all_when_the_replicas_that_were_started_are_ready(
+    metrics_apis: MetricsApis, tmp_path: Path
+) -> None:
+    behavior = {"mode": "Threshold", "percentage": AWAY}
+    async with beside_the_autoscaler(metrics_apis, tmp_path, behavior, STARTS_IN) as (site, scaled):
+        await surge(site, metrics_apis, scaled, is_limited=False)
+    # While those that were asked for start, as many leave; then they come back, and that is the last change.
+    grown = [one.replicas for one in scaled.seen].index(ENOUGH)
+    assert [away for away, _ in itertools.groupby(one.away for one in scaled.seen[grown:])] == [AWAY, 0]
+
+
+@asynccontextmanager
+async def beside_the_autoscaler(
+    apis: MetricsApis, folder: Path, behavior: dict[str, Any], starts_in: float = 0.0
+) -> AsyncIterator[tuple[Site, Scaled]]:
+    """Serve a model, whose Deployment will be scaled, with one replica; what was seen stays known afterwards."""
+    install_crds(apis.server)
+    with fresh_namespace(apis.server) as namespace:
+        async with Site(apis.server, namespace, folder).running() as site:
             asked = site.served("chat", [], site.backend("remote")).measuring(in_flight_each(str(LIMIT)))
-            behavior = {
-                "mode": "Proportional",
-                "maxRequestsPerReplica": LIMIT,
-                "restoreAfter": "3s",
-                "recoverAfter": "1s",
-            }
-            site.write(asked.offloading(**behavior))
+            site.write(asked.offloading(**behavior, restoreAfter="3s", recoverAfter="1s"))
             await site.start(start=partial(Forked, context=SHORT))
-            scaled = Scaled(site, metrics_apis, "chat")
+            scaled = Scaled(site, apis, "chat", starts_in)
             async with scaled.running():
                 await site.until_split("chat", "100/0 Steady")
-                port = await site.port("chat")
-                await surge(site, metrics_apis, scaled, port)
+                yield site, scaled
 
 
-async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> None:
+async def surge(site: Site, apis: MetricsApis, scaled: Scaled, *, is_limited: bool) -> None:
     """More than one replica takes, until nothing has to leave any more; then little, which one takes again."""
     sides: list[str] = []
+    port = await site.port("chat")
     stop_most, stop = asyncio.Event(), asyncio.Event()
 
     def on_sample(sample: Sample) -> None:
@@ -219,7 +249,8 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
         # No autoscaler yet: what is too much leaves, and goes on leaving.
         await eventually(count_of(sides, "remote"), lambda number: number > CLIENTS, within=60)
         await eventually(latest(scaled), lambda now: now.reason == "Overloaded", within=60)
-        await until(lambda: scaled.overflowed == {1}, "the status says that the one replica has no room for all")
+        if is_limited:
+            await until(lambda: scaled.overflowed == {1}, "the status says that the one replica has no room for all")
         scaled.autoscale()
         with apis.autoscaler(f"--horizontal-pod-autoscaler-downscale-stabilization={STEADIES_SECONDS}s"):
             await settled(scaled, sides)
@@ -248,12 +279,9 @@ async def surge(site: Site, apis: MetricsApis, scaled: Scaled, port: int) -> Non
         stop.set()
         reports = [await load for load in loads]
     assert [report.errors for report in reports] == [{}, {}]
-    replicas, away, reasons = zip(*scaled.seen, strict=True)
-    grown = replicas.index(ENOUGH)
-    local_again = away.index(0, grown)
-    assert "Overloaded" in reasons[:grown]
+    replicas, away, _ = zip(*scaled.seen, strict=True)
+    local_again = away.index(0, replicas.index(ENOUGH))
     assert turns(replicas) == 1, "it grows in the surge, and shrinks with the load alone"
-    assert turns(away[grown:]) <= 1, "from a last step with what was measured before, it only falls"
     assert set(away[local_again:]) == {0}
 
 
