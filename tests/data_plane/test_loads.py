@@ -162,7 +162,7 @@ async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> Non
 
     async def are_told() -> bool:
         # Nobody is told anything while the last report is old.
-        answers = plane.loads.answers(backend, asyncio.get_running_loop().time())
+        answers = plane.loads.answers(backend, frozenset({f"{model.key}/remote"}), asyncio.get_running_loop().time())
         return answers is not None and (answers.succeeded, answers.failed) == (1, 5)
 
     await until(are_told, "of the answers five are failures")

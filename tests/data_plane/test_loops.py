@@ -27,6 +27,7 @@ from tests.support.network import Network
 from tests.support.waiting import time_limit, until
 from xds_server.loads.loads import Answers
 from xds_server.resources.loops import PASSES
+from xds_server.resources.names import Side
 from xds_server.resources.remote_backend import backend_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -292,4 +293,5 @@ async def test_the_load_reports_tell_a_loop_from_a_backend_that_is_down(plane: P
 def answers(plane: Plane, model: Model) -> Answers | None:
     remote = route_of(model, model.wanted, plane.backends.remote.host).remote
     assert remote
-    return plane.loads.answers(backend_name(model.key, remote), asyncio.get_running_loop().time())
+    sides = frozenset({str(Side(model.key, remote.name))})
+    return plane.loads.answers(backend_name(model.key, remote), sides, asyncio.get_running_loop().time())

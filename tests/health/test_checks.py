@@ -182,7 +182,7 @@ async def test_what_nobody_uses_is_not_checked_and_not_told_of():
             for sample in metric.samples
             if sample.name == "beamlit_remote_healthy"
         }
-        where = {"backend": backend, "host": f"remote.example:{port}"}
+        where = {"backend": backend, "namespace": "default", "host": f"remote.example:{port}"}
         one.withdraw(A)
         assert one.checks.report(A, remote) is None
         assert one.metric("beamlit_remote_healthy", **where) == 1
@@ -224,7 +224,7 @@ class Seen:
     def __init__(self, counts):
         self.now = counts
 
-    def answers(self, backend, now):
+    def answers(self, backend, sides, now, began):
         assert backend.startswith("backend/")
         return self.now
 
@@ -250,6 +250,62 @@ async def test_requests_that_all_fail_go_before_a_check_that_is_fine():
         )
 
 
+class OfNamespaces:
+    """Real traffic of each namespace, to whatever backend."""
+
+    def __init__(self, **counts):
+        self.now = counts
+
+    def answers(self, backend, sides, now, began):
+        (namespace,) = {one.split("/")[1] for one in sides}
+        return self.now.get(namespace, Answers(0, 0))
+
+
+async def test_what_requests_of_one_namespace_meet_says_nothing_of_a_backend_to_another():
+    """Whoever can make requests fail would keep it from all who use it."""
+    neighbour = RouteKey.of_model("neighbour", "m")
+    traffic = OfNamespaces(default=Answers(0, 37))
+    connector = connector_by(LOOPBACK, replace(PATIENT, assessed_every=0.02))
+    async with Talker(answer(200)).listening() as port, running(connector, traffic) as one:
+        remote = over(port)
+        one.serve(A, remote)
+        one.serve(B, remote)
+        one.serve(neighbour, remote)
+        await one.found(A, remote, "ErrorAnswers")
+        assert one.checks.report(B, remote).reason == "ErrorAnswers", "it is of the same namespace"
+        report = one.checks.report(neighbour, remote)
+        assert (report.healthy, report.by_requests, report.message) == (
+            True,
+            False,
+            "seen from the xDS server: GET /healthz answers 200",
+        )
+        assert one.count == 1, "it is checked once for all"
+        # Nor is it over for one since requests of another are answered.
+        traffic.now["neighbour"] = Answers(5, 0)
+        await until(lambda: one.checks.report(neighbour, remote).by_requests, "requests of the other are answered")
+        assert one.changes[-1] == {neighbour}
+        assert one.checks.report(A, remote).reason == "ErrorAnswers"
+
+
+async def test_a_namespace_that_comes_later_knows_at_once_what_checks_found_and_leaves_nothing_behind():
+    neighbour = RouteKey.of_model("neighbour", "m")
+    async with Talker(answer(200)).listening() as port, running(traffic=OfNamespaces(default=Answers(0, 37))) as one:
+        remote = over(port)
+        one.serve(A, remote)
+        await one.found(A, remote, "ErrorAnswers")
+        one.serve(neighbour, remote)
+        assert one.checks.report(neighbour, remote).healthy
+        one.serve(neighbour, remote)
+        one.withdraw(neighbour)
+        told = {
+            sample.labels["namespace"]: sample.value
+            for metric in one.registry.collect()
+            for sample in metric.samples
+            if sample.name == "beamlit_remote_healthy"
+        }
+        assert told == {"default": 0}
+
+
 class Sending:
     """Requests to a backend, one after the other while it is told to answer, as a split has them sent."""
 
@@ -257,7 +313,7 @@ class Sending:
         self._port = port
         self._ended: list[tuple[float, bool]] = []
 
-    def answers(self, backend, now):
+    def answers(self, backend, sides, now, began):
         lately = [is_answered for at, is_answered in self._ended if now - at < 0.2]
         return Answers(sum(lately), len(lately) - sum(lately))
 

@@ -27,6 +27,13 @@ LLAMA = 'namespace="team",name="llama"'
 OF_REQUESTS = "beamlit_gateway_requests_total"
 OF_TRIES = "beamlit_model_requests_total"
 
+
+def healthy(namespace: str, server: str) -> str:
+    """What an xDS server says of a remote backend to a namespace."""
+    where = f'backend="backend/{namespace}",namespace="{namespace}",host="a.example:443"'
+    return f'beamlit_remote_healthy{{{where},instance="{server}"}}'
+
+
 WELL: Mapping[str, str] = {
     **{
         f'{OF_REQUESTS}{{{model},code="{code}",instance="envoy-{number}"}}': values
@@ -64,8 +71,8 @@ WELL: Mapping[str, str] = {
     'beamlit_build_info{program="controller",instance="controller-0"}': "1x60",
     'beamlit_leader{instance="controller-0"}': "1x60",
     'beamlit_leader{instance="controller-1"}': "0x60",
-    'beamlit_remote_healthy{backend="backend/1",host="a.example:443",instance="xds-0"}': "1x60",
-    'beamlit_remote_healthy{backend="backend/1",host="a.example:443",instance="xds-1"}': "1x60",
+    healthy("team", "xds-0"): "1x60",
+    healthy("team", "xds-1"): "1x60",
     'beamlit_xds_envoys_connected{instance="xds-0"}': "2x60",
     'beamlit_xds_envoys_connected{instance="xds-1"}': "0x60",
     'beamlit_xds_envoys_programmed{instance="xds-0"}': "2x60",
@@ -158,30 +165,24 @@ CASES = {
         fires=25,
     ),
     "a remote backend is down": Case(
-        {
-            f'beamlit_remote_healthy{{backend="backend/1",host="a.example:443",instance="xds-{number}"}}': then(
-                "1", "0"
-            )
-            for number in (0, 1)
-        },
-        (alert("BeamlitRemoteDown", "warning", host="a.example:443"),),
+        {healthy("team", server): then("1", "0") for server in ("xds-0", "xds-1")},
+        (alert("BeamlitRemoteDown", "warning", namespace="team", host="a.example:443"),),
         fires=7,
         waits=5,
     ),
     "a remote backend fails whatever it is asked, and is tried again each five minutes": Case(
-        {
-            f'beamlit_remote_healthy{{backend="backend/1",host="a.example:443",instance="xds-{number}"}}': (
-                "1x10 " + "0x4 1 " * 9
-            )
-            for number in (0, 1)
-        },
-        (alert("BeamlitRemoteDown", "warning", host="a.example:443"),),
+        {healthy("team", server): "1x10 " + "0x4 1 " * 9 for server in ("xds-0", "xds-1")},
+        (alert("BeamlitRemoteDown", "warning", namespace="team", host="a.example:443"),),
         fires=12,
         waits=5,
     ),
-    "one xDS server does not reach a remote backend": Case(
-        {'beamlit_remote_healthy{backend="backend/1",host="a.example:443",instance="xds-1"}': then("1", "0")}, ()
+    "a remote backend fails all requests of one of two namespaces": Case(
+        {healthy("next", "xds-0"): then("1", "0")},
+        (alert("BeamlitRemoteDown", "warning", namespace="next", host="a.example:443"),),
+        fires=7,
+        waits=5,
     ),
+    "one xDS server does not reach a remote backend": Case({healthy("team", "xds-1"): then("1", "0")}, ()),
     "a model is not served as it asks to be": Case(
         {f"beamlit_model_ready{{{CHAT}}}": then("1", "0")},
         (of_chat("BeamlitModelNotReady", "warning"),),

@@ -16,7 +16,7 @@ from controller.api.destinations import Destinations
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of, resolved_of
 from controller.api.timing import REAL, CheckTiming
-from xds_server.resources.remote_backend import backend_name, check_timeout
+from xds_server.resources.remote_backend import check_name, check_timeout
 from xds_server.resources.secret import Values
 
 # Says why nothing may be sent to an address that a host leads to: both are its arguments. None if something may.
@@ -65,7 +65,7 @@ class TokenRequest:
 class Backend:
     """What is checked: connect to `address`, verify the server, get a token, ask for `path`.
 
-    `name` is that of the cluster in Envoy. Without `path` nothing is asked for.
+    `name` is the same for all who use it, of whichever namespace. Without `path` nothing is asked for.
     """
 
     name: str
@@ -84,7 +84,7 @@ def backend_for(key: RouteKey, remote: Remote, values: Values, timing: CheckTimi
     check, oauth = remote.health_check, remote.auth.oauth if remote.auth else None
     least = timedelta(seconds=timing.least_interval)
     return Backend(
-        name=backend_name(key, remote),
+        name=check_name(key, remote),
         address=Address(remote.host, remote.port),
         authority=remote.authority,
         trust=_trust(remote, values),

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client import Counter as CounterMetric
@@ -17,20 +15,15 @@ from controller.api.contract.health import RemoteHealth
 from controller.api.contract.reports import RemoteReport
 from controller.api.contract.route import Remote, RouteKey
 from xds_server.health.backend import Backend, backend_for
+from xds_server.health.belief import Belief
 from xds_server.health.connection import Connector
 from xds_server.health.evidence import Evidence
-from xds_server.health.judgement import (
-    NO_TRAFFIC,
-    CheckHistory,
-    CheckParts,
-    Traffic,
-    assess,
-    health_after,
-    pause_after,
-)
+from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, CheckParts, Traffic, pause_after
 from xds_server.health.outcome import CheckOutcome
 from xds_server.health.probe import BackendProbe
 from xds_server.health.turns import FairTurns
+from xds_server.resources.names import Side
+from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.secret import Values
 
 logger = logging.getLogger(__name__)
@@ -38,6 +31,8 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 16
 _OF_ONE_NAMESPACE = 8
 """Of those at once: a namespace in which nothing answers leaves turns to others."""
+_NAMED = 10
+"""Namespaces that are named in one line of the log."""
 
 
 class CheckMetrics:
@@ -46,8 +41,8 @@ class CheckMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._healthy = Gauge(
             "beamlit_remote_healthy",
-            "1 while a remote backend answers, else 0.",
-            ("backend", "host"),
+            "1 while a remote backend answers a namespace, else 0.",
+            ("backend", "namespace", "host"),
             registry=registry,
         )
         self._checks = CounterMetric(
@@ -65,13 +60,13 @@ class CheckMetrics:
         self._checks.labels(outcome.reason if outcome else "NothingNew").inc()
         self._seconds.observe(seconds)
 
-    def set_health(self, backend: Backend, healthy: bool) -> None:
-        """Set whether a backend is healthy."""
-        self._healthy.labels(backend.name, str(backend.address)).set(healthy)
+    def set_health(self, cluster: str, namespace: str, backend: Backend, healthy: bool) -> None:
+        """Set whether a backend is healthy to those of one namespace who use it."""
+        self._healthy.labels(cluster, namespace, str(backend.address)).set(healthy)
 
-    def remove(self, backend: Backend) -> None:
-        """Forget a backend that no route uses any more, whether or not it had a health."""
-        self._healthy.remove_by_labels({"backend": backend.name})
+    def remove(self, cluster: str, namespace: str) -> None:
+        """Forget a backend that no route of a namespace uses any more, whether or not it had a health."""
+        self._healthy.remove_by_labels({"backend": cluster, "namespace": namespace})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +79,14 @@ class CheckInputs:
     traffic: Traffic = NO_TRAFFIC
 
 
-class BackendUser(NamedTuple):
-    """A remote backend as it is known to those who use it: by their route, and by its name there."""
-
-    route: RouteKey
-    remote: str
-
-
 @dataclass(slots=True, eq=False)
 class _CheckedBackend:
     """One backend that is checked, for all who use it."""
 
     probe: BackendProbe
     history: CheckHistory = field(default_factory=CheckHistory)
-    evidence: Evidence = field(default_factory=Evidence)
-    health: RemoteHealth | None = None
-    by_requests: bool = False
-    """Whether real requests say so, and not a check alone."""
-    users: set[BackendUser] = field(default_factory=set)
-    namespaces: Counter[str] = field(default_factory=Counter)
-    """How many of its users are in which namespace."""
+    beliefs: dict[str, Belief] = field(default_factory=dict)
+    """What is believed of it, by namespace: each that uses it has one."""
     task: asyncio.Task[None] | None = None
     waits: bool = False
     """Whether it waits for its turn."""
@@ -111,6 +94,8 @@ class _CheckedBackend:
 
 class HealthChecks:
     """Checks each distinct backend, about as often as its health check says, and at once when it is new or changed.
+
+    What a check finds is everybody's, what requests meet is believed in their namespace alone (docs/adr/0086).
 
     Namespaces have their parts of the checks, so that none is checked late because of another (docs/adr/0033); a
     backend that several use is checked by the part of whoever has the most left. `on_change` is called with the routes
@@ -124,8 +109,8 @@ class HealthChecks:
         self._metrics = metrics
         self._on_change = on_change
         self._backends: dict[str, _CheckedBackend] = {}
-        self._backend_of: dict[BackendUser, str] = {}
-        self._users_of: dict[RouteKey, set[BackendUser]] = {}
+        self._backend_of: dict[Side, str] = {}
+        self._users_of: dict[RouteKey, set[Side]] = {}
         self._turns = FairTurns(_AT_ONCE, _OF_ONE_NAMESPACE)
         self._parts = CheckParts(inputs.connector.timing.least_interval)
         self._group: asyncio.TaskGroup | None = None
@@ -139,23 +124,23 @@ class HealthChecks:
 
     def set_remotes(self, key: RouteKey, remotes: Iterable[tuple[Remote, Values]]) -> None:
         """Set the remote backends that a route is served with, each with its credentials: none if it is not served."""
-        backends = {BackendUser(key, remote.name): self._backend(key, remote, values) for remote, values in remotes}
-        for user in self._users_of.pop(key, set()):
-            backend, name = backends.get(user), self._backend_of[user]
-            if backend is None or backend.name != name:
-                self._leave(user, name)
-        for user, backend in backends.items():
+        uses = {Side(key, remote.name): (remote, self._backend(key, remote, values)) for remote, values in remotes}
+        for side in self._users_of.pop(key, set()):
+            _, backend = uses.get(side, (None, None))
+            if backend is None or backend.name != self._backend_of[side]:
+                self._leave(side, self._backend_of[side])
+        for side, (remote, backend) in uses.items():
             if backend:
-                self._join(user, backend)
+                self._join(side, backend, backend_name(key, remote))
 
     def report(self, key: RouteKey, remote: Remote) -> RemoteReport | None:
         """Report on a remote backend of a route; None when nobody checks it."""
-        name = self._backend_of.get(BackendUser(key, remote.name))
+        name = self._backend_of.get(Side(key, remote.name))
         if name is None:
             return None
-        one = self._backends[name]
-        health = one.health or RemoteHealth()
-        return RemoteReport(backend=remote.digest, name=remote.name, by_requests=one.by_requests, **dict(health))
+        believed = self._backends[name].beliefs[key.namespace]
+        health = believed.health or RemoteHealth()
+        return RemoteReport(backend=remote.digest, name=remote.name, by_requests=believed.by_requests, **dict(health))
 
     def _backend(self, key: RouteKey, remote: Remote, values: Values) -> Backend | None:
         try:
@@ -165,36 +150,43 @@ class HealthChecks:
             logger.error("remote backend not checked", extra={"model": str(key), "error": type(error).__name__})
             return None
 
-    def _join(self, user: BackendUser, backend: Backend) -> None:
-        self._backend_of[user] = backend.name
-        self._users_of.setdefault(user.route, set()).add(user)
+    def _join(self, side: Side, backend: Backend, cluster: str) -> None:
+        self._backend_of[side] = backend.name
+        self._users_of.setdefault(side.key, set()).add(side)
         one = self._backends.get(backend.name)
         if one is None:
             one = self._backends[backend.name] = _CheckedBackend(BackendProbe(backend, self._inputs.connector))
             self._start(one)
         elif one.probe.backend != backend:
             one.probe = BackendProbe(backend, self._inputs.connector, one.probe)
-            one.history, one.evidence = one.history.of_changed_backend(), Evidence()
+            one.history = one.history.of_changed_backend()
+            for belief in one.beliefs.values():
+                belief.evidence = Evidence()
             self._start(one)
-        one.users.add(user)
-        one.namespaces[user.route.namespace] += 1
-        if one.namespaces[user.route.namespace] == 1:
-            self._parts.add(user.route.namespace)
-            if one.waits:
-                # It may be the turn of this namespace sooner.
-                self._start(one)
+        namespace = side.key.namespace
+        if namespace in one.beliefs:
+            one.beliefs[namespace].users.add(side)
+            return
+        belief = one.beliefs[namespace] = Belief(cluster, {side})
+        self._parts.add(namespace)
+        if one.history.outcome:
+            # What the checks found is known to who comes later, too.
+            self._judge(one, namespace)
+        if one.waits:
+            # It may be the turn of this namespace sooner.
+            self._start(one)
 
-    def _leave(self, user: BackendUser, name: str) -> None:
-        del self._backend_of[user]
-        one = self._backends[name]
-        one.users.discard(user)
-        one.namespaces[user.route.namespace] -= 1
-        if not one.namespaces[user.route.namespace]:
-            del one.namespaces[user.route.namespace]
-            self._parts.remove(user.route.namespace)
-        if not one.users:
+    def _leave(self, side: Side, name: str) -> None:
+        del self._backend_of[side]
+        one, namespace = self._backends[name], side.key.namespace
+        belief = one.beliefs[namespace]
+        belief.users.discard(side)
+        if not belief.users:
+            del one.beliefs[namespace]
+            self._parts.remove(namespace)
+            self._metrics.remove(belief.cluster, namespace)
+        if not one.beliefs:
             del self._backends[name]
-            self._metrics.remove(one.probe.backend)
             if one.task:
                 one.task.cancel()
 
@@ -209,11 +201,11 @@ class HealthChecks:
         timing = self._inputs.connector.timing
         while True:
             one.waits = True
-            async with self._turns.turn(one.namespaces):
+            async with self._turns.turn(one.beliefs):
                 one.waits = False
                 in_doubt = await self._check(one)
             self._assess(one)
-            interval = self._parts.interval(one.probe.backend.interval, one.namespaces)
+            interval = self._parts.interval(one.probe.backend.interval, one.beliefs)
             pause = pause_after(interval, timing.in_doubt if in_doubt else None, self._inputs.chance())
             while pause > 0:
                 await asyncio.sleep(min(pause, timing.assessed_every))
@@ -225,7 +217,7 @@ class HealthChecks:
         loop = asyncio.get_running_loop()
         start, outcome = loop.time(), None
         try:
-            outcome = await one.probe.check(tuple(one.namespaces))
+            outcome = await one.probe.check(tuple(one.beliefs))
         except Exception as error:
             # A mistake of ours says nothing of the backend. Its words might say too much.
             where = {"backend": one.probe.backend.name, "error": type(error).__name__}
@@ -236,28 +228,37 @@ class HealthChecks:
         return outcome is not None and one.history.in_doubt
 
     def _assess(self, one: _CheckedBackend) -> None:
-        backend, now = one.probe.backend, asyncio.get_running_loop().time()
-        timing, clock = self._inputs.connector.timing, self._inputs.clock()
-        traffic = self._inputs.traffic.answers(backend.name, now)
-        one.evidence = one.evidence.after(traffic, timing, now, clock)
-        outcome = assess(one.history.outcome, traffic, one.evidence.fault)
-        if outcome is None:
-            return
-        before, was_by_requests = one.health, one.by_requests
-        one.health = health_after(one.health, outcome, clock)
-        one.by_requests = one.evidence.tells(outcome, timing, now)
-        if one.health is before and one.by_requests is was_by_requests:
-            return
-        self._metrics.set_health(backend, outcome.healthy)
-        if before is None or before.reason != outcome.reason:
+        """Judge a backend for each namespace that uses it, and tell those for whom anything is new."""
+        changed: set[RouteKey] = set()
+        news: dict[tuple[str, CheckOutcome], list[str]] = {}
+        for namespace, belief in one.beliefs.items():
+            before, was_by_requests = belief.health, belief.by_requests
+            outcome = self._judge(one, namespace)
+            if belief.health is before and belief.by_requests is was_by_requests:
+                continue
+            changed.update(side.key for side in belief.users)
+            if outcome and (before is None or before.reason != outcome.reason):
+                news.setdefault((belief.cluster, outcome), []).append(namespace)
+        for (cluster, outcome), namespaces in news.items():
             logger.log(
                 logging.INFO if outcome.healthy else logging.WARNING,
                 "remote backend checked",
                 extra={
-                    "backend": backend.name,
-                    "host": str(backend.address),
+                    "backend": cluster,
+                    "namespaces": " ".join(sorted(namespaces)[:_NAMED]),
+                    "host": str(one.probe.backend.address),
                     "reason": outcome.reason,
                     "because": outcome.message,
                 },
             )
-        self._on_change(frozenset(user.route for user in one.users))
+        if changed:
+            self._on_change(frozenset(changed))
+
+    def _judge(self, one: _CheckedBackend, namespace: str) -> CheckOutcome | None:
+        """Judge a backend for those of one namespace who use it; None while nothing is known."""
+        belief, inputs = one.beliefs[namespace], self._inputs
+        now, clock = asyncio.get_running_loop().time(), inputs.clock()
+        outcome = belief.judge(one.history.outcome, inputs.traffic, inputs.connector.timing, now, clock)
+        if outcome:
+            self._metrics.set_health(belief.cluster, namespace, one.probe.backend, outcome.healthy)
+        return outcome

@@ -26,13 +26,14 @@ class Evidence:
 
     `fault` is what they say against it; None while they do not. It is believed until `until`, unless one is answered,
     and after that while more requests say it. It was so `ejections` times, of late. `answered_at` is when it was last
-    known that some are answered.
+    known that some are answered. What was counted before `began` is of another credential, and says nothing.
     """
 
     fault: CheckOutcome | None = None
     until: float = -math.inf
     ejections: int = 0
     answered_at: float = -math.inf
+    began: float = -math.inf
 
     def after(self, traffic: Answers | None, timing: CheckTiming, now: float, clock: datetime) -> Evidence:
         """Return what is known with the recent requests at `now`, which is `clock` in UTC."""

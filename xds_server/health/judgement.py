@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -27,13 +28,16 @@ _JITTER = 0.1
 class Traffic(Protocol):
     """How real requests to backends ended: see `Loads`."""
 
-    def answers(self, backend: str, now: float) -> Answers | None:
-        """Count the recent requests to a backend, by the name of its cluster; None while nothing is known."""
+    def answers(self, backend: str, sides: AbstractSet[str], now: float, began: float) -> Answers | None:
+        """Count recent requests of some sides to a backend, by the name of its cluster; None while nothing is known.
+
+        What was counted before `began` is left out.
+        """
         ...
 
 
 class _NoTraffic:
-    def answers(self, backend: str, now: float) -> Answers | None:
+    def answers(self, backend: str, sides: AbstractSet[str], now: float, began: float) -> Answers | None:
         return None
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from controller.api.contract.reports import Count, LoadReport
@@ -12,7 +14,7 @@ from controller.api.contract.route import Route, RouteKey
 from controller.api.timing import REAL, ReportTiming
 from xds_server.loads.counts import ZERO, BackendUsers, StreamCounts, accumulate
 from xds_server.resources.loops import CAME_BACK, LEADS_HERE, LOOP_METRICS
-from xds_server.resources.names import is_backend
+from xds_server.resources.names import LOCAL, is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
 
@@ -38,26 +40,35 @@ class _Pair(NamedTuple):
     second: int = 0
 
 
+class _Part(NamedTuple):
+    """What was heard at a moment, and when what it counts began."""
+
+    at: float
+    began: float
+    counted: _Pair
+
+
 class _History:
     """Pairs of counts, for so many seconds; those of half a second are one, whoever and however many report them."""
 
     def __init__(self, lasts: float) -> None:
         self._lasts = lasts
-        self._parts: deque[tuple[float, _Pair]] = deque()
+        self._parts: deque[_Part] = deque()
 
-    def add(self, one: _Pair, now: float) -> None:
-        """Add a pair."""
-        while self._parts and self._parts[0][0] <= now - self._lasts:
+    def add(self, one: _Pair, began: float, now: float) -> None:
+        """Add a pair that is heard now, and what it counts began then."""
+        while self._parts and self._parts[0].at <= now - self._lasts:
             self._parts.popleft()
-        if self._parts and now - self._parts[-1][0] < _TOGETHER:
-            at, before = self._parts.pop()
-            self._parts.append((at, _Pair(before.first + one.first, before.second + one.second)))
+        if self._parts and now - self._parts[-1].at < _TOGETHER:
+            last = self._parts.pop()
+            both = _Pair(last.counted.first + one.first, last.counted.second + one.second)
+            self._parts.append(_Part(last.at, min(last.began, began), both))
         else:
-            self._parts.append((now, one))
+            self._parts.append(_Part(now, began, one))
 
-    def since(self, moment: float) -> _Pair:
-        """Add up those that are newer."""
-        recent = [one for at, one in self._parts if at > moment]
+    def since(self, moment: float, began: float) -> _Pair:
+        """Add up those that were heard after a moment, and count nothing of before `began`."""
+        recent = [one.counted for one in self._parts if one.at > moment and one.began >= began]
         return _Pair(sum(one.first for one in recent), sum(one.second for one in recent))
 
 
@@ -72,6 +83,7 @@ class _Ended(NamedTuple):
 
 
 _TOGETHER = 0.5
+_TO_REPLICAS = f"/{LOCAL}"
 _MOST_OF_ENDED = 500_000
 """So many counts of streams that ended are kept at most: some 100 MB, whoever opens streams one after the other."""
 
@@ -120,13 +132,14 @@ class Loads:
         for name in changed:
             if name not in counts.unknown:
                 self._totals.setdefault(name, ZERO)
+        began = now - report.seconds
         for name, count in new.items():
             self._totals[name] = accumulate(self._totals.get(name, ZERO), count)
-            if is_backend(name):
-                self._recent[name].add(_Pair(count.succeeded, count.failed), now)
+            if not name.endswith(_TO_REPLICAS):
+                self._recent[name].add(_Pair(count.succeeded, count.failed), began, now)
         for load in report.busy:
             if self._users.users(load.cluster) and any(looped := _looped(load)):
-                self._looped[load.cluster].add(looped, now)
+                self._looped[load.cluster].add(looped, began, now)
         self._drop_old(now)
         if changed:
             for callback in self._subscribers:
@@ -181,18 +194,25 @@ class Loads:
         newest = self._newest()
         return frozenset(nodes).union(newest) - {node for node, one in newest.items() if not self._is_old(one, now)}
 
-    def answers(self, backend: str, now: float) -> Answers | None:
-        """Say how the recent requests to a backend cluster ended; None while no Envoy reports."""
+    def answers(self, backend: str, sides: AbstractSet[str], now: float, began: float = -inf) -> Answers | None:
+        """Say how the recent requests of these sides to a backend cluster ended; None while no Envoy reports.
+
+        What Envoys counted before `began` is left out. Of a cluster that others use as well, theirs is what passed
+        their own, as far as it was counted at the backend, too: what fails on the way, for want of a token, is no
+        fault of it. What comes back is only known of all together: of what failed, it may be so many.
+        """
         if all(self._is_old(counts, now) for counts in self._streams.values()):
             return None
         recent, looped = self._recent.get(backend, _NOTHING), self._looped.get(backend, _NOTHING)
-        succeeded, failed = recent.since(now - self._timing.window)
-        return Answers(
-            succeeded=succeeded,
-            failed=failed,
-            came_back=looped.since(now - self._timing.window).first,
-            lead_here=looped.since(now - self._timing.loop_believed).second,
-        )
+        lately = now - self._timing.window
+        succeeded, failed = recent.since(lately, began)
+        came_back = looped.since(lately, began).first
+        if self._users.users(backend) <= sides:
+            lead_here = looped.since(now - self._timing.loop_believed, began).second
+            return Answers(succeeded, failed, came_back, lead_here)
+        passed = [self._recent.get(side, _NOTHING).since(lately, began) for side in sides]
+        failed = min(failed, sum(one.second for one in passed))
+        return Answers(min(succeeded, sum(one.first for one in passed)), failed, min(came_back, failed))
 
     def silent(self, nodes: Iterable[str], now: float) -> tuple[str, ...]:
         """Say which of these nodes have not reported of late."""

@@ -92,12 +92,17 @@ def backend_name(key: RouteKey, remote: Remote) -> str:
     It is a hash of what makes a backend distinct: everything but the path and the headers, which are the route's own.
     The name of the remote is a part of that, since answers carry it. So is where its secrets come from: what is another
     namespace's is never shared.
+
+    Without a credential requests may go there from the front (`is_direct`), and then no other cluster counts them. So
+    each namespace has a cluster of its own: what its requests meet says nothing to others (docs/adr/0086).
     """
-    # What a backend does without is left out, so that a newer server has no new name for what it always was.
-    without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
-    distinct = remote.model_dump_json(by_alias=True, exclude={*_OF_THE_ROUTE, *without})
-    secrets = (one.name for one in secret_names(key, remote).keys)
-    return names.backend_cluster(names.digest("\n".join((distinct, *secrets))))
+    owner = () if remote.auth else (key.namespace,)
+    return names.backend_cluster(names.digest("\n".join((*_distinct(key, remote), *owner))))
+
+
+def check_name(key: RouteKey, remote: Remote) -> str:
+    """Name what the xDS server checks of a remote backend: one for all namespaces that use the same."""
+    return names.backend_cluster(names.digest("\n".join(_distinct(key, remote))))
 
 
 def hosts_of(remote: Remote) -> tuple[str, ...]:
@@ -112,6 +117,13 @@ def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
     A replica is near and has half a second. A backend that is far away needs that for TLS alone.
     """
     return min(remote.connect_timeout or timedelta(seconds=connect), timedelta(seconds=longest))
+
+
+def _distinct(key: RouteKey, remote: Remote) -> tuple[str, ...]:
+    # What a backend does without is left out, so that a newer server has no new name for what it always was.
+    without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
+    distinct = remote.model_dump_json(by_alias=True, exclude={*_OF_THE_ROUTE, *without})
+    return (distinct, *(one.name for one in secret_names(key, remote).keys))
 
 
 class RemoteBackends:

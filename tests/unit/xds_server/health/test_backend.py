@@ -6,16 +6,14 @@ import pytest
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, OAuth, RemoteAuth
-from controller.api.contract.route import HttpCheck
+from controller.api.contract.route import HttpCheck, RouteKey
 from controller.api.destinations import ANYWHERE, OUTSIDE
 from controller.api.resources.configuration import DefaultRemoteBackend
 from controller.api.schema.values import parse
 from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
-from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
+from tests.support.routes import A, B, a_remote, over_tls, with_key, with_token
 from xds_server.health.backend import Address, Backend, Trust, backend_for, own_hosts, refusal
-from xds_server.resources.translator import EnvoySettings, Translator
-from xds_server.snapshot.snapshot import CLUSTER
 
 HUSH = "hush & hush"
 
@@ -32,15 +30,11 @@ def test_a_plain_backend_is_connected_to_every_five_seconds():
     assert backend.interval == timedelta(seconds=5)
 
 
-def test_it_has_the_name_of_the_cluster_so_that_traffic_can_be_told_of_it():
+def test_it_is_one_for_all_that_send_to_the_same_server_in_whichever_namespace():
     remote = a_remote(headers={"x-a": "1"}, path_prefix="/a")
-    (cluster,) = (
-        one.key.name
-        for one in Translator(EnvoySettings()).resources(A, a_route(remote), ready("10.0.0.1"))
-        if one.key.type_url == CLUSTER and one.key.name.startswith("backend/")
-    )
-    assert backend_for(A, remote, {}).name == cluster
-    assert backend_for(B, a_remote(), {}).name == cluster
+    next_door = RouteKey.of_model("next", "door")
+    assert backend_for(A, remote, {}) == backend_for(B, a_remote(), {}) == backend_for(next_door, a_remote(), {})
+    assert backend_for(A, remote, {}).name != backend_for(A, a_remote(port=81), {}).name
 
 
 @pytest.mark.parametrize(("given", "checked"), [("300ms", 5), ("5s", 5), ("1m", 60)])

@@ -70,7 +70,7 @@ def test_a_backend_that_changed_is_what_it_was_until_its_first_check_which_count
 def test_nothing_is_judged_without_anything_known():
     assert assess(None, None) is None
     assert assess(None, Answers(0, 0)) is None
-    assert NO_TRAFFIC.answers("backend/x", 0.0) is None
+    assert NO_TRAFFIC.answers("backend/x", frozenset(), 0.0, 0.0) is None
 
 
 @pytest.mark.parametrize("traffic", [None, Answers(0, 0), Answers(0, 4)], ids=["unknown", "none", "too little"])

@@ -2,15 +2,20 @@
 
 import pytest
 
+from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.reports import Count
+from controller.api.contract.route import RouteKey
 from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, hears, load, serves, to_backend, to_local
-from tests.support.routes import A, B, a_remote, a_route_with
+from tests.support.routes import A, B, a_remote, a_route, a_route_with, with_token
 from xds_server.loads.loads import Answers, Loads
+from xds_server.resources.loops import LEADS_HERE
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.wire import LoadStream
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, LocalityLoad
 
+NEXT_DOOR = RouteKey.of_model("next", "door")
+OF_A = frozenset({"model/default/a/remote"})
 FIRST, LATER, OTHER = LoadStream("one", 1.0), LoadStream("one", 2.0), LoadStream("two", 1.5)
 
 
@@ -99,13 +104,13 @@ def test_what_nobody_is_called_is_counted_for_nobody(name):
     """Else whoever may report could have any number of names remembered, and shown as metrics."""
     loads = heard([to_local(A), *(load(f"{name}{number}", sent=1, ok=1) for number in range(3))])
     assert [one for one in loads.totals() if "whose" in one] == []
-    assert loads.answers(f"{name}0", 1.0) == Answers(0, 0)
+    assert loads.answers(f"{name}0", OF_A, 1.0) == Answers(0, 0)
 
 
 def test_what_nobody_uses_any_more_is_forgotten_and_counts_again_when_it_is_used():
     loads = heard([to_local(A), to_backend(sent=1, ok=1)], away=50)
     serves(loads, A)
-    assert (of(loads, BACKEND), loads.answers(BACKEND, 1.0)) == (None, Answers(0, 0))
+    assert (of(loads, BACKEND), loads.answers(BACKEND, OF_A, 1.0)) == (None, Answers(0, 0))
     hears(loads, FIRST, (to_local(A), to_backend(sent=1, ok=1)), 2.0)
     assert of(loads, BACKEND) is None
     serves(loads, A, away=50)
@@ -303,15 +308,60 @@ def test_all_sides_of_a_route_that_is_gone_are_forgotten():
 
 def test_the_answers_of_the_last_seconds():
     loads = heard([to_backend(ok=3, bad=1)], [OTHER, to_backend(ok=1, bad=2)], away=50)
-    assert loads.answers(BACKEND, 2.0) == Answers(succeeded=4, failed=3)
+    assert loads.answers(BACKEND, OF_A, 2.0) == Answers(succeeded=4, failed=3)
     hears(loads, FIRST, (to_backend(),), 1.5 + REAL.reports.window)
-    assert loads.answers(BACKEND, 1.5 + REAL.reports.window) == Answers(succeeded=1, failed=2)
+    assert loads.answers(BACKEND, OF_A, 1.5 + REAL.reports.window) == Answers(succeeded=1, failed=2)
+
+
+def serves_with(loads, remote, *models):
+    """Serve models with a remote backend, a half away; the name of its cluster for each."""
+    clusters = [backend_name(model, remote) for model in models]
+    for model, cluster in zip(models, clusters, strict=True):
+        loads.set_route(model, a_route(remote, away=50), [ResourceKey(CLUSTER, cluster)])
+    return clusters
+
+
+def test_without_a_credential_what_another_namespace_sends_to_the_same_backend_is_told_from_ones_own():
+    loads = Loads()
+    own, others = serves_with(loads, a_remote(), A, NEXT_DOOR)
+    hears(loads, FIRST, (to_local(A), load(own, sent=3, ok=3), load(others, sent=9, bad=9)), 1.0)
+    assert loads.answers(own, OF_A, 1.0) == Answers(3, 0)
+    assert loads.answers(others, frozenset({"model/next/door/remote"}), 1.0) == Answers(0, 9)
+    assert of(loads, "model/default/a/remote") == Count(3, 3), "it was unknown while another one sent there, too"
+
+
+def test_of_a_backend_that_namespaces_share_each_is_told_what_passed_its_own_clusters():
+    """The default backend has one credential for all."""
+    loads, everybodys = Loads(), a_remote(auth=with_token(CredentialSource(source="DefaultBackend")))
+    (shared,) = {*serves_with(loads, everybodys, A, B, NEXT_DOOR)}
+    sent = away(A, sent=3, ok=3), away(B, sent=1, bad=1), away(NEXT_DOOR, sent=9, bad=9)
+    hears(loads, FIRST, (*sent, load(shared, sent=13, ok=3, bad=10)), 1.0)
+    assert loads.answers(shared, OF_A, 1.0) == Answers(3, 0)
+    assert loads.answers(shared, OF_A | {"model/default/b/remote"}, 1.0) == Answers(3, 1)
+    assert loads.answers(shared, frozenset({"model/next/door/remote"}), 1.0) == Answers(0, 9)
+
+
+def test_what_failed_before_it_got_to_a_shared_backend_is_no_fault_of_it():
+    """There is no token, say; or a request is refused since its path leads out."""
+    loads, everybodys = Loads(), a_remote(auth=with_token(CredentialSource(source="DefaultBackend")))
+    shared, _ = serves_with(loads, everybodys, A, NEXT_DOOR)
+    hears(loads, FIRST, (away(A, sent=9, ok=4, bad=5), load(shared)), 1.0)
+    assert loads.answers(shared, OF_A, 1.0) == Answers(0, 0)
+
+
+def test_what_came_back_from_a_shared_backend_is_said_of_no_more_than_ones_own_failures():
+    loads, everybodys = Loads(), a_remote(auth=with_token(CredentialSource(source="DefaultBackend")))
+    shared, _ = serves_with(loads, everybodys, A, NEXT_DOOR)
+    looped = ClusterLoad(shared, 1.0, (LocalityLoad(9, 0, 9, 0, ((LEADS_HERE, 9),)),))
+    hears(loads, FIRST, (away(A, sent=1, bad=1), away(NEXT_DOOR, sent=8, bad=8), looped), 1.0)
+    assert loads.answers(shared, OF_A, 1.0) == Answers(0, 1, came_back=1)
+    assert loads.answers(shared, frozenset({"model/next/door/remote"}), 1.0) == Answers(0, 8, came_back=8)
 
 
 def test_a_backend_without_requests_had_no_answers():
-    assert heard([to_local(A)]).answers(BACKEND, 1.0) == Answers(0, 0)
+    assert heard([to_local(A)]).answers(BACKEND, OF_A, 1.0) == Answers(0, 0)
 
 
 @pytest.mark.parametrize("loads", [Loads(), heard([to_backend(ok=1)], away=50)], ids=["never", "long ago"])
 def test_while_no_envoy_reports_nothing_is_known_of_a_backend(loads):
-    assert loads.answers(BACKEND, 1.1 + REAL.reports.old_after) is None
+    assert loads.answers(BACKEND, OF_A, 1.1 + REAL.reports.old_after) is None

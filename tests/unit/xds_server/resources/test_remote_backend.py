@@ -202,7 +202,7 @@ def test_models_share_a_backend_only_with_the_same_credentials_from_the_same_pla
 @pytest.mark.parametrize(
     ("remote", "other"),
     [
-        (a_remote(tls=over_tls()), RouteKey.of_model("other", "a")),
+        (a_remote(tls=over_tls()), B),
         (a_remote(auth=with_key()), B),
         (a_remote(auth=with_token(CredentialSource(source="DefaultBackend"))), RouteKey.of_model("other", "a")),
     ],

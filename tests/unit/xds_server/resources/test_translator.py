@@ -4,6 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from controller.api.contract.credentials import CredentialSource
+from controller.api.contract.route import RouteKey
 from controller.api.kubernetes.endpoints import Replica
 from controller.api.schema.http import Authority, CheckedPath, HeaderName, HeaderValue, UrlPath
 from controller.api.schema.scalars import Shape
@@ -11,7 +13,7 @@ from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
-from xds_server.resources.remote_backend import backend_name
+from xds_server.resources.remote_backend import backend_name, check_name
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
@@ -123,6 +125,17 @@ def test_prior_fault_21_models_share_a_backend_and_nothing_else():
     (shared,) = one.keys() & other.keys()
     assert shared.name.startswith("backend/")
     assert one[shared] == other[shared]
+
+
+def test_models_of_two_namespaces_share_the_check_of_a_backend_and_its_cluster_with_the_default_credential_alone():
+    """Where requests go there from the front, its cluster alone tells whose they were."""
+    next_door = RouteKey.of_model("next", "door")
+    everybodys = a_remote(auth=with_token(CredentialSource(source="DefaultBackend")))
+    assert check_name(A, a_remote()) == check_name(next_door, a_remote())
+    assert backend_name(A, a_remote()) != backend_name(next_door, a_remote())
+    assert backend_name(A, a_remote()) == backend_name(B, a_remote())
+    assert backend_name(A, everybodys) == backend_name(next_door, everybodys)
+    assert check_name(A, a_remote(auth=with_key())) != check_name(next_door, a_remote(auth=with_key()))
 
 
 @pytest.mark.parametrize(
