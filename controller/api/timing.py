@@ -360,6 +360,10 @@ class CheckTiming:
     """So long after one that ended the next is the first again: each is tried once more before that."""
     answers_believed: float = 60.0
     """For how long requests that were answered stand for a backend that other replicas find failing."""
+    secret_taken: float = 2.0
+    """Until requests are made with a Secret that changed: Envoys are told within a moment, and few are on their way for
+    longer than that before they fail. What Envoys counted before is of the old one.
+    """
     longest: float = 5.0
     """Whatever a check meets, it has ended by then."""
     connect: float = 2.0

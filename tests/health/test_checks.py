@@ -16,11 +16,15 @@ from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import HttpCheck, RouteKey
 from controller.api.timing import CheckTiming
 from tests.health.servers import PATIENT, Names, Talker, answer, connector_by
-from tests.support.routes import A, B, a_remote, with_token
+from tests.support.loads import hears, load
+from tests.support.routes import A, B, a_remote, a_route, with_token
 from tests.support.waiting import PATIENCE, at_rest, until
 from xds_server.health.checks import CheckInputs, CheckMetrics, HealthChecks
 from xds_server.health.judgement import NO_TRAFFIC
-from xds_server.loads.loads import Answers
+from xds_server.loads.loads import Answers, Loads
+from xds_server.resources.remote_backend import backend_name
+from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
+from xds_server.stream.load_reporting.wire import LoadStream
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HUSH = "hush-hush"
@@ -156,6 +160,27 @@ async def test_a_changed_secret_is_a_reason_for_a_check_and_until_then_nothing_i
         one.serve(A, remote, values={source: SecretStr("newest")})
         await one.found(A, remote, "Answering")
         assert len(tokens.heard) == 3
+
+
+async def test_what_requests_with_an_older_credential_met_says_nothing_of_a_backend_with_a_newer_one():
+    """Envoys report later what failed before, and what they reported of the last ten seconds is looked at again."""
+    source, loads = CredentialSource.of_secret("s", "clientSecret"), Loads()
+    tokens = Talker(answer(200, '{"access_token": "t", "expires_in": 3600}'))
+    async with Talker(answer(200)).listening() as port, tokens.listening() as endpoint, running(traffic=loads) as one:
+        remote = over(port, auth=with_token(source, f"http://remote.example:{endpoint}/token"))
+        cluster = backend_name(A, remote)
+        loads.set_route(A, a_route(remote), [ResourceKey(CLUSTER, cluster)])
+
+        def requests_fail():
+            hears(loads, LoadStream("envoy", 1.0), [load(cluster, sent=9, bad=9)], asyncio.get_running_loop().time())
+
+        requests_fail()
+        one.serve(A, remote, values={source: SecretStr("older")})
+        await one.found(A, remote, "ErrorAnswers")
+        one.serve(A, remote, values={source: SecretStr("newer")})
+        requests_fail()
+        report = await one.found(A, remote, "Answering")
+        assert (report.healthy, report.by_requests, one.count) == (True, False, 2)
 
 
 async def test_another_backend_of_the_same_model_is_another_matter():

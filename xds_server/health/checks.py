@@ -160,8 +160,10 @@ class HealthChecks:
         elif one.probe.backend != backend:
             one.probe = BackendProbe(backend, self._inputs.connector, one.probe)
             one.history = one.history.of_changed_backend()
+            # Its name is that of before, so what changed is a Secret.
+            began = asyncio.get_running_loop().time() + self._inputs.connector.timing.secret_taken
             for belief in one.beliefs.values():
-                belief.evidence = Evidence()
+                belief.evidence = Evidence(began=began)
             self._start(one)
         namespace = side.key.namespace
         if namespace in one.beliefs:

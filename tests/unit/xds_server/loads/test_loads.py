@@ -1,5 +1,7 @@
 """From what Envoys report to what is known of models."""
 
+from dataclasses import replace
+
 import pytest
 
 from controller.api.contract.credentials import CredentialSource
@@ -12,7 +14,7 @@ from xds_server.loads.loads import Answers, Loads
 from xds_server.resources.loops import LEADS_HERE
 from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
-from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, LocalityLoad
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, LocalityLoad, ReportedLoads
 
 NEXT_DOOR = RouteKey.of_model("next", "door")
 OF_A = frozenset({"model/default/a/remote"})
@@ -311,6 +313,16 @@ def test_the_answers_of_the_last_seconds():
     assert loads.answers(BACKEND, OF_A, 2.0) == Answers(succeeded=4, failed=3)
     hears(loads, FIRST, (to_backend(),), 1.5 + REAL.reports.window)
     assert loads.answers(BACKEND, OF_A, 1.5 + REAL.reports.window) == Answers(succeeded=1, failed=2)
+
+
+def test_answers_since_a_moment_are_those_of_reports_on_no_time_before_it():
+    loads = heard([to_backend(ok=3, bad=1)], [OTHER, to_backend(bad=2)], away=50)
+    moments = [(0.0, Answers(3, 3)), (0.5, Answers(0, 2)), (1.0, Answers(0, 2)), (1.1, Answers(0, 0))]
+    assert [(began, loads.answers(BACKEND, OF_A, 2.0, began)) for began, _ in moments] == moments
+    # Where reports of half a second are one, the part has begun with the first of them.
+    hears(loads, FIRST, (to_backend(bad=1),), 3.0)
+    loads.report_received(OTHER, ReportedLoads.of((replace(to_backend(bad=1), seconds=2.0),)), 3.1)
+    assert [loads.answers(BACKEND, OF_A, 3.1, began).failed for began in (1.1, 1.2)] == [2, 0]
 
 
 def serves_with(loads, remote, *models):
