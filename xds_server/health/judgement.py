@@ -14,7 +14,7 @@ from typing import Protocol
 
 from controller.api.contract.health import HOST_REFUSED, RemoteHealth
 from controller.api.timing import CheckTiming
-from xds_server.health.outcome import ANSWERING, ERROR_ANSWERS, LOOP_DETECTED, CheckOutcome
+from xds_server.health.outcome import ANSWERING, LOOP_DETECTED, CheckOutcome
 from xds_server.loads.loads import Answers
 
 # So many failures in a row make a backend unhealthy, as for Envoy.
@@ -88,9 +88,7 @@ def assess(check: CheckOutcome | None, traffic: Answers | None, fault: CheckOutc
 
 
 def health_after(before: RemoteHealth | None, outcome: CheckOutcome, now: datetime) -> RemoteHealth:
-    """Return the health from now on: the very same as before unless there is something new. A number alone is not."""
-    if before is not None and before.healthy == outcome.healthy and before.reason == outcome.reason == ERROR_ANSWERS:
-        return before
+    """Return the health from now on: the very same as before unless there is something new."""
     # What is refused cannot be used (docs/adr/0030), which is more than that it does not answer.
     healthy = None if outcome.reason == HOST_REFUSED else outcome.healthy
     since = now if before is None or before.healthy != healthy else before.since

@@ -70,10 +70,15 @@ def test_it_is_well_as_soon_as_a_request_is_answered_whoever_sent_it():
 
 
 def test_requests_that_go_there_all_the_same_and_fail_are_evidence_for_as_long_as_they_do():
-    """No replica is ready, so all go there: it is one ejection, and nothing changes in it."""
+    """No replica is ready, or they are sent by hand: it is one ejection, and it names no moment that has passed."""
     found = [*judged(600, lambda second: second > 300, others=lambda second: 1)]
     assert changes(found) == [5, 305]
-    assert len({one.message for _, one in found if not one.healthy}) == 1
+    told = [(second, one.message) for second, one in found if not one.healthy]
+    since = [next(seconds)[0] for _, seconds in itertools.groupby(told, lambda one: one[1])]
+    assert [(second, dict(told)[second].partition("; it is tried again ")[2]) for second in since] == [
+        (5, "at 2026-01-01T00:00:35Z at the earliest"),
+        (35, "soon after the last of them"),
+    ]
 
 
 def test_what_is_found_against_it_later_takes_the_place_of_what_was_found_first():
@@ -81,6 +86,11 @@ def test_what_is_found_against_it_later_takes_the_place_of_what_was_found_first(
     assert evidence.fault.reason == "ErrorAnswers"
     leads_back = after(evidence, Answers(0, 5, came_back=5), 5)
     assert (leads_back.fault.reason, leads_back.until) == ("LoopDetected", evidence.until)
+    for one in (evidence, leads_back):
+        assert one.fault.message.endswith("; it is tried again at 2026-01-01T00:00:30Z at the earliest")
+    fails_again = after(leads_back, Answers(0, 5), 30)
+    assert fails_again.fault.reason == "ErrorAnswers"
+    assert fails_again.fault.message.endswith("; it is tried again soon after the last of them")
 
 
 def test_what_was_so_long_ago_is_forgotten():
@@ -105,6 +115,17 @@ def test_who_says_so_is_told_requests_for_a_minute_and_a_check_after_that():
     assert failing.tells(down, TIMING, 0) and not failing.tells(healthy, TIMING, 0)
     assert well.tells(healthy, TIMING, 59) and not well.tells(healthy, TIMING, 60)
     assert not well.tells(CheckOutcome(False, "NotConnected", "x"), TIMING, 0)
+
+
+def test_who_had_requests_fail_since_they_were_answered_is_not_told_by_those():
+    """Or he would be right before another one, whose requests fail, and be so by the check alone."""
+    answered = after(Evidence(), Answers(3, 0), 0)
+    assert after(answered, Answers(0, 0), 15).tells(CONNECTS, TIMING, 15), "none were sent since"
+    assert not after(answered, Answers(0, 1), 15).tells(CONNECTS, TIMING, 15)
+    ejected = after(answered, Answers(0, 5), 15)
+    tried_again = after(ejected, Answers(0, 0), 45)
+    assert (tried_again.fault, tried_again.tells(CONNECTS, TIMING, 45)) == (None, False)
+    assert after(tried_again, Answers(1, 9), 50).tells(CONNECTS, TIMING, 50), "one answer is enough again"
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(1, 400)), max_size=40))

@@ -149,8 +149,14 @@ def test_a_name_that_leads_to_a_refused_address_cannot_be_used():
 
 
 def test_a_number_alone_is_nothing_new():
-    first = health_after(None, assess(None, Answers(0, 37)), NOW)
-    assert health_after(first, assess(None, Answers(0, 41)), NOW + timedelta(seconds=5)) is first
+    evidence, health, told = Evidence(), None, []
+    for second, failed in enumerate((37, 41, 40), 29):
+        clock = NOW + timedelta(seconds=second)
+        evidence = evidence.after(Answers(0, failed), CheckTiming(ejection=30.0), float(second), clock)
+        health = health_after(health, assess_by(GOOD, None, evidence.fault), clock)
+        told.append(health)
+    assert told == [told[0]] * 3
+    assert told[0].message.startswith("none of the last 37 requests")
 
 
 def test_another_reason_is_told_with_the_time_since_when_it_is_down():
