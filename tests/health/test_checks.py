@@ -331,6 +331,19 @@ async def test_a_namespace_that_comes_later_knows_at_once_what_checks_found_and_
         assert told == {"default": 0}
 
 
+async def test_a_backend_of_many_namespaces_is_judged_for_a_hundred_at_a_time():
+    """Others have their turn in between."""
+    models = [RouteKey.of_model(f"n{number}", "m") for number in range(250)]
+    async with Talker(answer(200)).listening() as port, running() as one:
+        remote = over(port)
+        for model in models:
+            one.serve(model, remote)
+        for model in models:
+            await one.found(model, remote, "Answering")
+        assert [len(routes) for routes in one.changes] == [100, 100, 50]
+        assert (one.count, frozenset().union(*one.changes)) == (1, {*models})
+
+
 class Sending:
     """Requests to a backend, one after the other while it is told to answer, as a split has them sent."""
 

@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 16
 _OF_ONE_NAMESPACE = 8
 """Of those at once: a namespace in which nothing answers leaves turns to others."""
+_JUDGED_AT_ONCE = 100
+"""Namespaces for which a backend is judged before others have their turn: a few milliseconds."""
 _NAMED = 10
 """Namespaces that are named in one line of the log."""
 
@@ -206,12 +208,12 @@ class HealthChecks:
             async with self._turns.turn(one.beliefs):
                 one.waits = False
                 in_doubt = await self._check(one)
-            self._assess(one)
+            await self._assess(one)
             interval = self._parts.interval(one.probe.backend.interval, one.beliefs)
             pause = pause_after(interval, timing.in_doubt if in_doubt else None, self._inputs.chance())
             while pause > 0:
                 await asyncio.sleep(min(pause, timing.assessed_every))
-                self._assess(one)
+                await self._assess(one)
                 pause -= timing.assessed_every
 
     async def _check(self, one: _CheckedBackend) -> bool:
@@ -229,25 +231,33 @@ class HealthChecks:
             one.history = one.history.after(outcome)
         return outcome is not None and one.history.in_doubt
 
-    def _assess(self, one: _CheckedBackend) -> None:
-        """Judge a backend for each namespace that uses it, and tell those for whom anything is new."""
+    async def _assess(self, one: _CheckedBackend) -> None:
+        """Judge a backend for each namespace that uses it, some at a time, and tell those for whom anything is new."""
+        namespaces = tuple(one.beliefs)
+        for start in range(0, len(namespaces), _JUDGED_AT_ONCE):
+            if start:
+                await asyncio.sleep(0)
+            self._assess_for(one, [each for each in namespaces[start : start + _JUDGED_AT_ONCE] if each in one.beliefs])
+
+    def _assess_for(self, one: _CheckedBackend, namespaces: Iterable[str]) -> None:
         changed: set[RouteKey] = set()
         news: dict[tuple[str, CheckOutcome], list[str]] = {}
-        for namespace, belief in one.beliefs.items():
+        for namespace in namespaces:
+            belief = one.beliefs[namespace]
             before, was_by_requests = belief.health, belief.by_requests
             outcome = self._judge(one, namespace)
-            if belief.health is before and belief.by_requests is was_by_requests:
+            if outcome is None or (belief.health is before and belief.by_requests is was_by_requests):
                 continue
             changed.update(side.key for side in belief.users)
-            if outcome and (before is None or before.reason != outcome.reason):
+            if before is None or before.reason != outcome.reason:
                 news.setdefault((belief.cluster, outcome), []).append(namespace)
-        for (cluster, outcome), namespaces in news.items():
+        for (cluster, outcome), whose in news.items():
             logger.log(
                 logging.INFO if outcome.healthy else logging.WARNING,
                 "remote backend checked",
                 extra={
                     "backend": cluster,
-                    "namespaces": " ".join(sorted(namespaces)[:_NAMED]),
+                    "namespaces": " ".join(sorted(whose)[:_NAMED]),
                     "host": str(one.probe.backend.address),
                     "reason": outcome.reason,
                     "because": outcome.message,
@@ -259,8 +269,8 @@ class HealthChecks:
     def _judge(self, one: _CheckedBackend, namespace: str) -> CheckOutcome | None:
         """Judge a backend for those of one namespace who use it; None while nothing is known."""
         belief, inputs = one.beliefs[namespace], self._inputs
-        now, clock = asyncio.get_running_loop().time(), inputs.clock()
-        outcome = belief.judge(one.history.outcome, inputs.traffic, inputs.connector.timing, now, clock)
-        if outcome:
+        before, now = belief.health, asyncio.get_running_loop().time()
+        outcome = belief.judge(one.history.outcome, inputs.traffic, inputs.connector.timing, now, inputs.clock())
+        if outcome and belief.health is not before:
             self._metrics.set_health(belief.cluster, namespace, one.probe.backend, outcome.healthy)
         return outcome
