@@ -22,7 +22,7 @@ from controller.signals.fleet_loads import FleetLoads
 from controller.store.objects import ObjectRef
 from xds_server.loads.loads import LoadReader, Loads
 from xds_server.resources import names
-from xds_server.resources.remote_backend import backend_name
+from xds_server.resources.backend_names import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LoadStream, parse_load_request
 from xds_server.stream.wire import TOKEN_FIELD

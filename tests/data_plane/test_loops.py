@@ -26,9 +26,9 @@ from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
 from tests.support.waiting import time_limit, until
 from xds_server.loads.loads import Answers
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.loops import PASSES
 from xds_server.resources.names import Side
-from xds_server.resources.remote_backend import backend_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -22,7 +22,7 @@ from tests.support.waiting import PATIENCE, at_rest, until
 from xds_server.health.checks import CheckInputs, CheckMetrics, HealthChecks
 from xds_server.health.judgement import NO_TRAFFIC
 from xds_server.loads.loads import Answers, Loads
-from xds_server.resources.remote_backend import backend_name
+from xds_server.resources.backend_names import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LoadStream
 

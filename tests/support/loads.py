@@ -8,7 +8,7 @@ from controller.api.contract.route import RouteKey
 from tests.support.routes import A, a_remote, a_route, with_key
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
-from xds_server.resources.remote_backend import backend_name
+from xds_server.resources.backend_names import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import (
     ClusterLoad,

@@ -16,7 +16,8 @@ from controller.api.destinations import Destinations
 from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.hosts import DEFAULT_PORT, authority_of, name_of, resolved_of
 from controller.api.timing import REAL, CheckTiming
-from xds_server.resources.remote_backend import check_name, check_timeout
+from xds_server.resources.backend_names import check_name
+from xds_server.resources.remote_backend import check_timeout
 from xds_server.resources.secret import Values
 
 # Says why nothing may be sent to an address that a host leads to: both are its arguments. None if something may.

@@ -22,8 +22,8 @@ from xds_server.health.judgement import NO_TRAFFIC, CheckHistory, CheckParts, Tr
 from xds_server.health.outcome import CheckOutcome
 from xds_server.health.probe import BackendProbe
 from xds_server.health.turns import FairTurns
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.names import Side
-from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.secret import Values
 
 logger = logging.getLogger(__name__)

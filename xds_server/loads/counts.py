@@ -12,8 +12,8 @@ from collections.abc import Set as AbstractSet
 
 from controller.api.contract.reports import Count
 from controller.api.contract.route import REMOTE, Route, RouteKey
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.names import LOCAL, Side, is_backend, side_of_cluster
-from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.routing import is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LocalityLoad, ReportedLoads

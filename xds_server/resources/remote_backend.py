@@ -49,6 +49,7 @@ from controller.api.contract.route import HttpCheck, Remote, RouteKey
 from controller.api.schema.hosts import address_of, name_of
 from controller.api.timing import GatewayTiming
 from xds_server.resources import names
+from xds_server.resources.backend_names import OF_THE_ROUTE, backend_name
 from xds_server.resources.checks import TLS_VERSIONS, health_check
 from xds_server.resources.clusters import (
     CLUSTER_DEFAULTS,
@@ -68,15 +69,6 @@ from xds_server.snapshot.snapshot import Resource
 # RFC 6724, rule 1: of a name with addresses of both families, which of them can be reached is not known here.
 _BOTH_FAMILIES = ClusterDnsLookupFamily.ALL
 
-# What of a remote is the route's own: without it, routes that share a backend share the resource.
-_OF_THE_ROUTE = {
-    "path_prefix": "",
-    "headers_to_add": (),
-    "answer_timeout": None,
-    "retries": None,
-    "through_gateway": None,
-}
-
 # What of a client's headers stays inside could leave in its trailers, which no route touches. Those of HTTP/1.1 are
 # dropped on all ways; gRPC has none in a request.
 _ALL = HeaderMutationRemoveOnMatch(key_matcher=StringMatcher(safe_regex=RegexMatcher(regex=".*")))
@@ -84,25 +76,6 @@ _NO_TRAILERS = Mutations(request_trailers_mutations=[HeaderMutation(remove_on_ma
 _TRAILER_FILTER = HttpFilter(
     name="envoy.filters.http.header_mutation", typed_config=packed(HeaderMutationFilter(mutations=_NO_TRAILERS))
 )
-
-
-def backend_name(key: RouteKey, remote: Remote) -> str:
-    """Name the cluster of a remote backend as this route uses it: the same for all that share it.
-
-    It is a hash of what makes a backend distinct: everything but the path and the headers, which are the route's own.
-    The name of the remote is a part of that, since answers carry it. So is where its secrets come from: what is another
-    namespace's is never shared.
-
-    Without a credential requests may go there from the front (`is_direct`), and then no other cluster counts them. So
-    each namespace has a cluster of its own: what its requests meet says nothing to others (docs/adr/0086).
-    """
-    owner = () if remote.auth else (key.namespace,)
-    return names.backend_cluster(names.digest("\n".join((*_distinct(key, remote), *owner))))
-
-
-def check_name(key: RouteKey, remote: Remote) -> str:
-    """Name what the xDS server checks of a remote backend: one for all namespaces that use the same."""
-    return names.backend_cluster(names.digest("\n".join(_distinct(key, remote))))
 
 
 def hosts_of(remote: Remote) -> tuple[str, ...]:
@@ -117,13 +90,6 @@ def check_timeout(remote: Remote, connect: float, longest: float) -> timedelta:
     A replica is near and has half a second. A backend that is far away needs that for TLS alone.
     """
     return min(remote.connect_timeout or timedelta(seconds=connect), timedelta(seconds=longest))
-
-
-def _distinct(key: RouteKey, remote: Remote) -> tuple[str, ...]:
-    # What a backend does without is left out, so that a newer server has no new name for what it always was.
-    without = {name for name in ("tls", "auth", "connect_timeout") if getattr(remote, name) is None}
-    distinct = remote.model_dump_json(by_alias=True, exclude={*_OF_THE_ROUTE, *without})
-    return (distinct, *(one.name for one in secret_names(key, remote).keys))
 
 
 class RemoteBackends:
@@ -145,7 +111,7 @@ class RemoteBackends:
 
         With them comes what guards them, if anything does.
         """
-        common = remote.model_copy(update=_OF_THE_ROUTE)
+        common = remote.model_copy(update=OF_THE_ROUTE)
         backends = self._shared(backend_name(key, remote), common, secret_names(key, remote))
         oauth = remote.auth.oauth if remote.auth else None
         guarding = self._guard.resources if any(map(self._guard.guards, hosts_of(remote))) else ()

@@ -13,6 +13,7 @@ from controller.api.kubernetes.endpoints import Replica
 from controller.api.timing import REAL, GatewayTiming
 from xds_server.resources import names
 from xds_server.resources.access_log import AccessLog
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.clusters import Clusters, aggregate_cluster, load_assignment
 from xds_server.resources.encoding import Template, encoded, resource
 from xds_server.resources.entrance import tls_only
@@ -22,7 +23,7 @@ from xds_server.resources.internal_listeners import InternalListeners
 from xds_server.resources.listeners import Door, Listeners
 from xds_server.resources.original_request import changed_headers
 from xds_server.resources.overflow import NO_TRY_TIMEOUT, limit_of_one_envoy
-from xds_server.resources.remote_backend import RemoteBackends, backend_name
+from xds_server.resources.remote_backend import RemoteBackends
 from xds_server.resources.routing import Entrance, Leg, LocalLimits, Routing, is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceKey
 

@@ -11,8 +11,8 @@ from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, hears, load, serves, to_backend, to_local
 from tests.support.routes import A, B, a_remote, a_route, a_route_with, with_token
 from xds_server.loads.loads import Answers, Loads
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.loops import LEADS_HERE
-from xds_server.resources.remote_backend import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, LocalityLoad, ReportedLoads
 

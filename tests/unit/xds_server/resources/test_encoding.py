@@ -42,8 +42,8 @@ from pydantic import ValidationError
 
 from tests.support.betterproto import messages_in
 from tests.support.routes import A, a_remote, a_route, ready
+from xds_server.resources.backend_names import backend_name
 from xds_server.resources.encoding import Template, encoded
-from xds_server.resources.remote_backend import backend_name
 from xds_server.resources.routing import Entrance, Leg, LocalLimits, Routing
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import ROUTE

@@ -13,7 +13,7 @@ from controller.intent.remotes import remotes_of
 from tests.support.objects import a_model
 from tests.support.resources import by_key, message_of
 from tests.support.routes import A, B, a_remote, a_route, over_tls, ready, with_key, with_token
-from xds_server.resources.remote_backend import backend_name, check_name
+from xds_server.resources.backend_names import backend_name, check_name
 from xds_server.resources.translator import EnvoySettings, Translator
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, SHORT, ResourceKey, Snapshot
 
