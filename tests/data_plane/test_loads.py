@@ -7,14 +7,21 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
+from controller.api.contract.credentials import CredentialSource, HeaderCredential, RemoteAuth
 from controller.api.contract.reports import Count
+from controller.api.contract.route import RouteKey
 from controller.api.timing import StreamTiming, Timing
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Traffic, closed_loop
+from tests.support.network import unused_port
 from tests.support.waiting import until
+from xds_server.loads.loads import Answers
 from xds_server.resources.names import is_backend
+
+EVERYBODYS = RemoteAuth(api_key=HeaderCredential(header="x-key", value=CredentialSource(source="DefaultBackend")))
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -166,6 +173,29 @@ async def test_answers_with_5xx_are_failures_of_the_backend(plane: Plane) -> Non
         return answers is not None and (answers.succeeded, answers.failed) == (1, 5)
 
     await until(are_told, "of the answers five are failures")
+
+
+@pytest.mark.parametrize("auth", [None, EVERYBODYS], ids=["directly", "with the credential of the default backend"])
+async def test_what_two_namespaces_send_to_one_backend_is_told_apart(plane: Plane, auth: RemoteAuth | None) -> None:
+    secrets = ((EVERYBODYS.api_key.value, SecretStr("k")),) if auth and EVERYBODYS.api_key else ()
+    wanted = Wanted(away=100, authority="shared.remote.test", auth=auth, secrets=secrets)
+    first = await serve(plane, wanted)
+    key, port = RouteKey.of_model("next", first.key.name), unused_port()
+    second = await plane.change(Model(key, f"http://{plane.network.host(1)}:{port}/", wanted), wanted)
+    await reported(plane, second)
+    for _ in range(5):
+        assert (await plane.ask(first, headers=[("on-remote", "status=500")])).status == 500
+        assert (await plane.ask(second)).route == "remote"
+
+    def told(model: Model) -> Answers | None:
+        (backend,) = (one.name for one in plane.keys(model) if is_backend(one.name))
+        return plane.loads.answers(backend, frozenset({f"{model.key}/remote"}), asyncio.get_running_loop().time())
+
+    async def are_told() -> bool:
+        return [told(first), told(second)] == [Answers(0, 5), Answers(5, 0)]
+
+    await until(are_told, f"each is told of its own: {told(first)}, {told(second)}")
+    await plane.withdraw(second)
 
 
 async def test_what_a_client_gave_up_is_neither_and_what_broke_off_had_begun_well(plane: Plane) -> None:
