@@ -24,6 +24,7 @@ from xds_server.stream.callers import Caller, CallerError, Callers, ClientConnec
 from xds_server.stream.identity import ClientGrant, GrantKind
 from xds_server.stream.limits import OF_MEMBERS, OF_STRANGERS, RequestLimits, printable
 from xds_server.stream.protocol.messages import ProtocolError
+from xds_server.stream.protocol.parts import Parts
 from xds_server.stream.wire import Node
 
 T = TypeVar("T")
@@ -41,6 +42,9 @@ _COMES_AGAIN_WITHIN = 60.0
 _LONGEST_REFUSAL = 300
 _ROUNDS_OF_A_REQUEST = 5
 """Of the event loop, from a request on the socket to its answer there: it is read, parsed, answered, packed, sent."""
+
+_SECONDS_OF_A_TURN = 0.003
+"""After so many no further part of what takes long is begun in this turn."""
 
 
 class TooManyStreamsError(ProtocolError):
@@ -198,6 +202,19 @@ class ClientAdmission:
     def turn_of_long(self) -> AbstractAsyncContextManager[None]:
         """Wait for what else takes some ten milliseconds, whoever asked for it: others wait for one of that at most."""
         return _turn(self._long_turn, _ROUNDS_OF_A_REQUEST)
+
+    async def in_turns(self, parts: Parts[T]) -> T:
+        """Do what takes long in its parts, some milliseconds of them in each turn; return what comes of it."""
+        while True:
+            async with self.turn_of_long():
+                ends = _now() + _SECONDS_OF_A_TURN
+                try:
+                    next(parts)
+                    while _now() < ends:
+                        next(parts)
+                except StopIteration as end:
+                    result: T = end.value
+                    return result
 
     @contextmanager
     def visit(self, peer: str) -> Iterator[None]:

@@ -14,6 +14,7 @@ from xds_server.snapshot.assembly import Assembly
 from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest
+from xds_server.stream.protocol.parts import at_once
 
 pytestmark = pytest.mark.long  # each counts the steps of hundreds of models
 
@@ -30,7 +31,7 @@ class Published:
         self.assembly.replace([(self.key(number), self.resources(number)) for number in range(models)])
         self.session = DeltaSession(self.assembly.snapshot, ClientTerms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
-            self.settle(self.session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
+            self.settle(at_once(self.session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0)))
 
     def key(self, number):
         return RouteKey.of_model("default", f"model-{number}")
@@ -41,7 +42,7 @@ class Published:
 
     def change(self, number, *resources):
         changed = self.assembly.replace([(self.key(number), resources)])
-        self.settle(self.session.publish(self.assembly.snapshot, changed, now=10))
+        self.settle(at_once(self.session.publish(self.assembly.snapshot, changed, now=10)))
         assert all(self.session.holds(one.key, one.version) for one in resources)
 
     def settle(self, output):
@@ -49,7 +50,7 @@ class Published:
         while responses:
             response = responses.pop(0)
             request = DeltaRequest(response.type_url, nonce=response.nonce)
-            responses += self.session.receive(request, now=10).responses
+            responses += at_once(self.session.receive(request, now=10)).responses
 
 
 def steps(do):

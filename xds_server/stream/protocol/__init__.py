@@ -7,6 +7,9 @@ In go requests (`DeltaRequest`, `SotwRequest`), new snapshots, and the time. Out
 sent, the time of the next `tick`, and what became known (ACKs, NACKs, waits that ran out). Nothing else is ever changed
 or looked at, so a session can be played in a test, and two that are played the same events say the same.
 
+What takes long is done in `parts`: an event is a generator, and whoever handed it in may do something else between its
+parts, but for this session, to which nothing else happens meanwhile.
+
 * `messages` are the values that go in and come out.
 * `ledger` has the books of one type: what the client asked for, has (`holdings`), was sent and refused. It is the one
   owner of that state, and changes by its own methods, named after the events of the protocol.

@@ -18,6 +18,7 @@ from xds_server.stream.protocol.messages import (
 )
 from xds_server.stream.protocol.openings import Openings
 from xds_server.stream.protocol.ordering import ResponsePlan
+from xds_server.stream.protocol.parts import MANY, Parts, batches
 from xds_server.stream.protocol.session import Session
 
 ROOT_TYPES = (CLUSTER, LISTENER, SCOPED_ROUTE)
@@ -31,56 +32,72 @@ class DeltaSession(Session):
     Source: xDS protocol, "Incremental xDS"; discovery.proto, DeltaDiscoveryRequest.
     """
 
-    def receive(self, request: DeltaRequest, now: float) -> Output:
+    def receive(self, request: DeltaRequest, now: float) -> Parts[Output]:
         """Handle a request: an ACK or NACK, a change of subscription, or both (X17, X40)."""
-        ledger, first = self._book_answer(request, now)
+        ledger, first = yield from self._book_answer(request, now)
         if first:
-            self._open(ledger, request)
+            yield from self._open(ledger, request)
         elif request.subscribe or request.unsubscribe:
-            self._change_subscription(ledger, request, first)
-        return self._answered(request, now)
+            yield from self._change_subscription(ledger, request, first)
+        return (yield from self._advance(now))
 
-    def _open(self, ledger: Ledger, request: DeltaRequest) -> None:
+    def _says_much(self, request: DeltaRequest | SotwRequest) -> bool:
+        if not request.is_long or not isinstance(request, DeltaRequest) or request.type_url in self.types:
+            return request.is_long
+        openings = self._openings(request)
+        known = None if openings is None else openings.find(request)
+        return known is None or len(known.pending) > MANY
+
+    def _openings(self, request: DeltaRequest) -> Openings | None:
+        resources = self._view.of_type(request.type_url) if request.shared else None
+        return None if resources is None else resources.derived(Openings)
+
+    def _open(self, ledger: Ledger, request: DeltaRequest) -> Parts[None]:
         """Handle the first request of a type: as that of another client, if that said the same of the same snapshot."""
-        resources = self._view.of_type(ledger.type_url) if request.shared else None
-        openings = None if resources is None else resources.derived(Openings)
+        openings = self._openings(request)
         known = None if openings is None else openings.find(request)
         if known is not None and len(known.subscription.names) <= self._terms.max_names:
             ledger.open(known)
             return
-        self._change_subscription(ledger, request, first=True)
-        self._accept_claims(ledger, request)
+        yield from self._change_subscription(ledger, request, first=True)
+        yield from self._accept_claims(ledger, request)
         if openings is not None:
             openings.keep(request, ledger.opening)
 
-    def _change_subscription(self, ledger: Ledger, request: DeltaRequest, first: bool) -> None:
+    def _change_subscription(self, ledger: Ledger, request: DeltaRequest, first: bool) -> Parts[None]:
         before = ledger.subscription
         unnamed = not request.subscribe and not request.unsubscribe
         if first and unnamed and request.type_url in ROOT_TYPES:
-            self._subscribe(ledger, EVERYTHING)
+            yield from self._subscribe(ledger, EVERYTHING)
         elif not unnamed:
-            self._subscribe(ledger, before.after_delta(request.subscribe, request.unsubscribe))
+            yield from self._subscribe(ledger, before.after_delta(request.subscribe, request.unsubscribe))
         if ledger.subscription.wildcard and not before.wildcard:
             ledger.mark(self._visible_names(ledger.type_url))
             ledger.owe_reply()
         # Every name asked for is answered (X32), one that a wildcard still covers when it is given up as well (X38).
-        given_up = before.names.intersection(request.unsubscribe) if ledger.subscription.wildcard else ()
-        ledger.resend(name for name in request.subscribe if name != WILDCARD and name not in request.claimed)
-        ledger.resend(given_up)
-        if not first:
-            ledger.resend(name for name in request.subscribe if name in request.claimed)
+        for names in batches(request.subscribe):
+            ledger.resend(name for name in names if name != WILDCARD and not (first and name in request.claimed))
+            yield
+        for names in batches(before.names.intersection(request.unsubscribe) if ledger.subscription.wildcard else ()):
+            ledger.resend(names)
+            yield
 
-    def _accept_claims(self, ledger: Ledger, request: DeltaRequest) -> None:
+    def _accept_claims(self, ledger: Ledger, request: DeltaRequest) -> Parts[None]:
         """Believe the client what it has from an earlier stream (X39); claims subscribe to nothing."""
         catalog = self._catalog(ledger.type_url)
         claimed = request.claimed
         current = ledger.claim_all(claimed, catalog) if catalog is not None and claimed else frozenset[str]()
+        yield
         there = catalog.names if catalog is not None else frozenset[str]()
         # Whoever claims what nobody has may claim a lot of it.
-        ledger.claim_unknown({name: claimed[name] for name in claimed.keys() - there if ledger.wants(name)})
-        for name in (claimed.keys() & there) - current:
-            if ledger.wants(name):
-                ledger.claim(name, claimed[name], self._view.find(ResourceKey(ledger.type_url, name)))
+        for names in batches(claimed.keys() - there):
+            ledger.claim_unknown((name, claimed[name]) for name in names if ledger.wants(name))
+            yield
+        for names in batches((claimed.keys() & there) - current):
+            for name in names:
+                if ledger.wants(name):
+                    ledger.claim(name, claimed[name], self._view.find(ResourceKey(ledger.type_url, name)))
+            yield
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response:
         nonce = self._nonce(ledger)
@@ -101,18 +118,18 @@ class SotwSession(Session):
     A response lists what is, not what changed. Source: xDS protocol, "ACK/NACK and versioning".
     """
 
-    def receive(self, request: SotwRequest, now: float) -> Output:
+    def receive(self, request: SotwRequest, now: float) -> Parts[Output]:
         """Handle a request: an ACK or NACK, a new list of names, or both (X17, X26)."""
-        ledger, first = self._book_answer(request, now)
-        self._change_subscription(ledger, request, first)
-        return self._answered(request, now)
+        ledger, first = yield from self._book_answer(request, now)
+        yield from self._change_subscription(ledger, request, first)
+        return (yield from self._advance(now))
 
-    def _change_subscription(self, ledger: Ledger, request: SotwRequest, first: bool) -> None:
+    def _change_subscription(self, ledger: Ledger, request: SotwRequest, first: bool) -> Parts[None]:
         before = ledger.subscription
         after = before.after_sotw(request.names, first)
         if after == before and not first:
             return
-        self._subscribe(ledger, after)
+        yield from self._subscribe(ledger, after)
         if request.type_url not in SHORT:
             return  # X03: nothing is ever said about a type that is not served
         if after.wildcard and not before.wildcard:
@@ -120,8 +137,11 @@ class SotwSession(Session):
                 return
             ledger.mark(self._visible_names(ledger.type_url))
             ledger.owe_reply()
+        yield
         added = after.names - before.names
-        ledger.resend(added)
+        for names in batches(added):
+            ledger.resend(names)
+            yield
         if added and request.type_url in ROOT_TYPES:
             ledger.owe_reply()
 
@@ -140,7 +160,7 @@ class SotwSession(Session):
         return ledger.type_url in ROOT_TYPES
 
     def _response(self, ledger: Ledger, plan: ResponsePlan) -> Response | None:
-        missing = tuple(name for name in plan.remove if ledger.owes(name))
+        missing = ledger.owed_of(plan.remove)
         if ledger.type_url in ROOT_TYPES:
             return self._full(ledger, plan, missing)
         if not (plan.send or missing or ledger.reply_due):
@@ -163,5 +183,9 @@ class SotwSession(Session):
 
     def _subscribed(self, ledger: Ledger) -> dict[str, Resource]:
         there: Mapping[str, Resource] = self._view.of_type(ledger.type_url) or {}
-        names = there if ledger.subscription.wildcard else ledger.subscription.names
+        named = ledger.subscription.names
+        if ledger.subscription.wildcard:
+            return dict(there.items())
+        # Whoever names what nobody has may name a lot of it.
+        names = named if len(named) <= len(there) else [name for name in there if name in named]
         return {name: resource for name in names if (resource := there.get(name)) is not None}

@@ -12,7 +12,8 @@ from xds_server.snapshot.snapshot import Resource, ResourceKey
 from xds_server.stream.protocol.holdings import Catalog, Flight, Held, Holdings
 from xds_server.stream.protocol.messages import NOTHING, Rejection, Subscription
 from xds_server.stream.protocol.openings import Opening
-from xds_server.stream.protocol.rejections import halves, names_in
+from xds_server.stream.protocol.parts import Parts, batches
+from xds_server.stream.protocol.rejections import find_names, halves
 
 
 class Ledger:
@@ -139,6 +140,11 @@ class Ledger:
         """Whether this name is answered even if nothing changed."""
         return name in self._owed
 
+    def owed_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some names that are answered even if nothing changed."""
+        owed = self._owed
+        return tuple([name for name in names if name in owed])
+
     def quarantines(self, resource: Resource) -> bool:
         """Whether the client refused exactly this content (X14)."""
         rejection = self._rejections.get(resource.key.name)
@@ -166,16 +172,18 @@ class Ledger:
         self._held, self._pending, self._owed = opening.held.copy(), set(opening.pending), set(opening.owed)
         self._by_name = self._held.by_name
 
-    def subscribe(self, subscription: Subscription) -> None:
+    def subscribe(self, subscription: Subscription) -> Parts[None]:
         """Install what the client asks for from now on, and forget what that no longer covers (X22, X37)."""
         before, self._subscription = self._subscription, subscription
         narrowed = before.wildcard and not subscription.wildcard
         known = {*self._held, *self._rejections, *self._pending} if narrowed else before.names - subscription.names
-        unwanted = [name for name in known if not subscription.covers(name)]
-        for name in unwanted:
-            self._held.discard(name)
-            self._rejections.pop(name, None)
-        self.skip(unwanted)
+        for names in batches(known):
+            unwanted = [name for name in names if not subscription.covers(name)]
+            for name in unwanted:
+                self._held.discard(name)
+                self._rejections.pop(name, None)
+            self.skip(unwanted)
+            yield
 
     def claim_all(self, claimed: Mapping[str, str], catalog: Catalog) -> Set[str]:
         """Believe the client that it has what is current of this, if it is most of all there is; return which names.
@@ -202,60 +210,78 @@ class Ledger:
         else:
             self._pending.add(name)
 
-    def claim_unknown(self, versions: Mapping[str, str]) -> None:
+    def claim_unknown(self, versions: Iterable[tuple[str, str]]) -> None:
         """Believe the client that it has these versions of what is not there now; nothing was known of these names."""
-        self._held.claim_unknown(versions)
-        self._pending.update(versions)
+        claimed = dict(versions)
+        self._held.claim_unknown(claimed)
+        self._pending.update(claimed)
 
     def adopt(self, resources: Mapping[str, Resource]) -> None:
         """Believe a client that it has all of these, from an earlier stream, and needs no answer (X10)."""
         self._held.update((name, Held(resource.version, resource)) for name, resource in resources.items())
         self._answered = True
 
-    def acknowledge(self) -> frozenset[ResourceKey]:
+    def acknowledge(self) -> Parts[frozenset[ResourceKey]]:
         """Book the response in flight as ACKed; return what it was about."""
-        flight, self._flight = self._flight, None
+        flight = self._flight
         if flight is None:
             return frozenset()
         self._answered = True
         catalog = flight.catalog
         if catalog and self.has_nothing and not self._owed and self._covers_all(catalog.names):
             self._held.fill(catalog)
+            self._flight = None
             return catalog.keys
-        for name, resource in flight.sent.items():
-            if name in self._owed and name not in self._held:
-                self._held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
-            elif self._subscription.covers(name):
-                self._held[name] = Held(resource.version, resource)
-            self._rejections.pop(name, None)
-        for name in flight.removed:
-            self._rejections.pop(name, None)
-        return frozenset(ResourceKey(self.type_url, name) for name in (*flight.sent, *flight.removed))
+        keys = set[ResourceKey]()
+        for sent in batches(flight.sent.items()):
+            for name, resource in sent:
+                if name in self._owed and name not in self._held:
+                    self._held[name] = Held("", None, (resource,))  # given up and asked for again meanwhile
+                elif self._subscription.covers(name):
+                    self._held[name] = Held(resource.version, resource)
+                self._rejections.pop(name, None)
+                keys.add(resource.key)
+            yield
+        for removed in batches(flight.removed):
+            for name in removed:
+                self._rejections.pop(name, None)
+                keys.add(ResourceKey(self.type_url, name))
+            yield
+        self._flight = None
+        return frozenset(keys)
 
-    def refuse(self, message: str, now: float) -> tuple[Rejection, ...]:
+    def refuse(self, message: str, now: float) -> Parts[tuple[Rejection, ...]]:
         """Book the response in flight as NACKed; return which resources are to blame, if that is clear.
 
         Names in the message are the refused ones; a response of one resource needs no name. Otherwise the resources are
         sent again in halves until each is ACKed or refused. Whatever is not to blame is sent again once: Envoy applies
         the good listeners and clusters of a refused response, but stops at the first bad route or assignment.
         """
-        flight, self._flight = self._flight, None
+        flight = self._flight
         if flight is None:
             return ()
         self._answered = True
         if not flight.sent:
+            self._flight = None
             return ()
-        blamed = frozenset(flight.sent) if len(flight.sent) == 1 else names_in(message, flight.sent)
+        blamed = frozenset(flight.sent) if len(flight.sent) == 1 else (yield from find_names(message, flight.sent))
         spared = frozenset(flight.sent) - blamed
         if not blamed:
             self._suspects[:0] = halves(spared)
         elif self._suspects and spared:
             self._suspects.insert(0, spared)
-        for name, resource in flight.sent.items():
-            self._doubt(resource, applied=name in spared)
-        self._pending.update(name for name in spared if self._subscription.covers(name))
-        for name, leaving in flight.removed.items():
-            self._take_back(name, leaving)
+        for sent in batches(flight.sent.items()):
+            for name, resource in sent:
+                self._doubt(resource, applied=name in spared)
+            yield
+        for names in batches(spared):
+            self._pending.update(name for name in names if self._subscription.covers(name))
+            yield
+        for removed in batches(flight.removed.items()):
+            for name, leaving in removed:
+                self._take_back(name, leaving)
+            yield
+        self._flight = None
         wanted = sorted(name for name in blamed if self._subscription.covers(name))
         refused = tuple(_rejection(flight.sent[name], message, now) for name in wanted)
         self._rejections.update((rejection.key.name, rejection) for rejection in refused)
@@ -291,13 +317,15 @@ class Ledger:
             yield group & self._pending
         yield self._pending.difference(*self._suspects)
 
-    def send(self, flight: Flight) -> None:
+    def send(self, flight: Flight) -> Parts[None]:
         """Book a response that leaves now."""
         self._responses += 1
         self._reply_due = False
         self._flight = flight
-        for name in flight.removed:
-            self._held.discard(name)
+        for names in batches(flight.removed):
+            for name in names:
+                self._held.discard(name)
+            yield
         self._conclude((*flight.sent, *flight.removed))
 
     def skip(self, names: Collection[str]) -> None:

@@ -8,14 +8,13 @@ from typing import ClassVar, TypeVar
 
 from controller.api.timing import REAL, StreamTiming
 from xds_server.snapshot.snapshot import Layered, Resource, ResourceKey
+from xds_server.stream.protocol.parts import MANY
 
 AnyError = TypeVar("AnyError", bound=BaseException)
 
 WILDCARD = "*"
 _MANY_PACKED = 250
 """Resources and names in a response from which on it takes some milliseconds to pack."""
-_MANY_NAMES = 5_000
-"""In a request from which on it is understood in one step, and answered in another: some ten milliseconds each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,8 @@ class DeltaRequest:
 
     @property
     def is_long(self) -> bool:
-        """Whether it takes so long to understand that others go on before it is answered."""
-        return len(self.subscribe) + len(self.unsubscribe) + len(self.claimed) > _MANY_NAMES
+        """Whether it takes so long to understand that others go on meanwhile, unless it is known already."""
+        return len(self.subscribe) + len(self.unsubscribe) + len(self.claimed) > MANY
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +61,8 @@ class SotwRequest:
 
     @property
     def is_long(self) -> bool:
-        """Whether it takes so long to understand that others go on before it is answered."""
-        return len(self.names) > _MANY_NAMES
+        """Whether it takes so long to understand that others go on meanwhile."""
+        return len(self.names) > MANY
 
 
 @dataclass(frozen=True, slots=True)

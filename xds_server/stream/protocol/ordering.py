@@ -7,7 +7,7 @@ consistency considerations" (X43, X44). Everything here reads the ledgers of one
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -26,6 +26,7 @@ from xds_server.snapshot.snapshot import (
 from xds_server.stream.protocol.holdings import OVERHEAD_BYTES, Catalog, Held
 from xds_server.stream.protocol.ledger import Ledger
 from xds_server.stream.protocol.messages import ClientTerms, Overdue
+from xds_server.stream.protocol.parts import Parts, batches
 
 Ledgers = Mapping[str, Ledger]
 Lookup = Callable[[ResourceKey], Resource | None]
@@ -64,13 +65,14 @@ class ResponsePlan:
     """What the next response of one type brings (`send`) and takes away (`remove`).
 
     `late` is what of it goes although something it requires is not there, `waiting` that more follows in bounded
-    time. About the `idle` names there is nothing to say. `catalog` is there if it brings everything.
+    time. About the `idle` names there is nothing to say, and those that are `leaving` do not exist. `catalog` is there if it brings everything.
     """
 
     send: dict[str, Resource] = field(default_factory=dict)
     remove: dict[str, Held | None] = field(default_factory=dict)
     late: dict[str, Overdue] = field(default_factory=dict)
     idle: list[str] = field(default_factory=list)
+    leaving: list[str] = field(default_factory=list)
     waiting: bool = False
     size: int = 0
     catalog: Catalog | None = None
@@ -120,26 +122,34 @@ class ResponsePlanner:
         ledger = self._ledgers.get(type_url)
         return ledger is not None and ledger.has_some_of_each(names)
 
-    def plan(self, ledger: Ledger, now: float, splits: bool) -> ResponsePlan:
+    def plan(self, ledger: Ledger, now: float, splits: bool) -> Parts[ResponsePlan]:
         """Plan the next response of one type; suspects go before the rest and apart from each other."""
         idle: list[str] = []
         plan = ResponsePlan()
         for names in ledger.groups():
-            plan = self._plan_of(ledger, names, now, splits)
+            plan = yield from self._plan_of(ledger, names, now, splits)
             idle += plan.idle
             if plan.send or plan.remove:
                 break
         plan.idle = idle
         return plan
 
-    def _plan_of(self, ledger: Ledger, names: Iterable[str], now: float, splits: bool) -> ResponsePlan:
+    def _plan_of(self, ledger: Ledger, names: Iterable[str], now: float, splits: bool) -> Parts[ResponsePlan]:
         plan = ResponsePlan()
-        leaving = []
+        for batch in batches(sorted(names)):
+            if not self._plan_some(ledger, batch, plan, now, splits):
+                break  # the rest stays pending and follows the ACK (X50)
+            yield
+        yield from self._plan_removals(ledger, plan, now)
+        return plan
+
+    def _plan_some(self, ledger: Ledger, names: Iterable[str], plan: ResponsePlan, now: float, splits: bool) -> bool:
+        """Plan what of these is to be sent, and note what is leaving; return whether there is room for more."""
         there: Mapping[str, Resource] = self._view.of_type(ledger.type_url) or {}
-        for name in sorted(names):
+        for name in names:
             resource = there.get(name)
             if resource is None:
-                leaving.append(name)
+                plan.leaving.append(name)
             elif ledger.is_current(resource):
                 self._pass(resource.key, plan)
             elif (gate := self._gate(ledger, resource, plan, now)) is not Gate.OPEN:
@@ -147,11 +157,10 @@ class ResponsePlanner:
             else:
                 size = len(resource.body) + len(name) + OVERHEAD_BYTES
                 if plan.send and plan.size + size > self._terms.max_response_bytes and splits:
-                    break  # the rest stays pending and follows the ACK (X50)
+                    return False
                 plan.size += size
                 plan.send[name] = resource
-        self._plan_removals(ledger, leaving, plan, now)
-        return plan
+        return True
 
     def _gate(self, ledger: Ledger, resource: Resource, plan: ResponsePlan, now: float) -> Gate:
         """Tell whether all that `resource` requires is there, or was waited for long enough (X44).
@@ -182,27 +191,32 @@ class ResponsePlanner:
         plan.late[key.name] = Overdue(key, tuple(sorted(missing)), now)
         return Gate.OPEN
 
-    def _plan_removals(self, ledger: Ledger, leaving: list[str], plan: ResponsePlan, now: float) -> None:
+    def _plan_removals(self, ledger: Ledger, plan: ResponsePlan, now: float) -> Parts[None]:
         """Plan to remove what nothing requires any more (X43), and at once what the client never had (X33)."""
-        had, held = [], ledger.held
-        for name in leaving:
-            if name in held and self._terms.ordered:
-                had.append(name)
-            elif name in held or name in ledger.rejections or ledger.owes(name):
-                plan.remove[name] = held.get(name)
-            else:
-                self._pass(ResourceKey(ledger.type_url, name), plan)
+        had: list[str] = []
+        held = ledger.held
+        for batch in batches(plan.leaving):
+            for name in batch:
+                if name in held and self._terms.ordered:
+                    had.append(name)
+                elif name in held or name in ledger.rejections or ledger.owes(name):
+                    plan.remove[name] = held.get(name)
+                else:
+                    self._pass(ResourceKey(ledger.type_url, name), plan)
+            yield
         if not had or _may_be_required(self._ledgers, ledger.type_url):
             return  # what a client had before it connected, and is unknown to us, may require anything (X39)
-        required = _still_required(self._ledgers, ledger.type_url, frozenset(had))
+        required = yield from _still_required(self._ledgers, ledger.type_url, had)
         settles = self._settles(ledger.type_url, now)
-        for name in had:
-            if name in required:
-                continue
-            if settles is not None and held[name].unknown:
-                self._wake(settles)
-            else:
-                plan.remove[name] = held[name]
+        for batch in batches(had):
+            for name in batch:
+                if name in required:
+                    continue
+                if settles is not None and held[name].unknown:
+                    self._wake(settles)
+                else:
+                    plan.remove[name] = held[name]
+            yield
 
     def _settles(self, type_url: str, now: float) -> float | None:
         """Say until when a client that connected again has time to name what else it has; None if that is over."""
@@ -288,7 +302,7 @@ def _is_refused(ledgers: Ledgers, key: ResourceKey, visible: Lookup) -> bool:
     return resource is not None and ledger is not None and ledger.quarantines(resource)
 
 
-def _still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) -> frozenset[str]:
+def _still_required(ledgers: Ledgers, type_url: str, leaving: Collection[str]) -> Parts[frozenset[str]]:
     """Return which of the `leaving` names of one type something requires that the client has, or may still have.
 
     That is what it ACKed, what is in flight, and what was removed in a response that it has not answered yet.
@@ -297,10 +311,12 @@ def _still_required(ledgers: Ledgers, type_url: str, leaving: frozenset[str]) ->
     for referrer in REFERRERS.get(type_url, ()):
         if (ledger := ledgers.get(referrer)) is not None:
             required, in_flight, held = ledger.required, _required_in_flight(ledger), ledger.held
-            for name in leaving:
-                key = ResourceKey(type_url, name)
-                if key in required or key in in_flight or _belongs_to(key, held.get(name)):
-                    still.add(name)
+            for batch in batches(leaving):
+                for name in batch:
+                    key = ResourceKey(type_url, name)
+                    if key in required or key in in_flight or _belongs_to(key, held.get(name)):
+                        still.add(name)
+                yield
     return frozenset(still)
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from xds_server.stream.protocol.parts import Parts, at_once, batches
+
+_LOOKED_FOR_AT_ONCE = 250
+"""Names, in a text of 4 KB: some ten microseconds each."""
 _MOST_PLACES = 5_000
 """In the text of a NACK at which names are looked for as whole ones: a microsecond each."""
 _GOES_ON_BEFORE, _GOES_ON = re.compile(r"[\w/.\-]"), re.compile(r"[\w/\-]|[.:]\w")
 
 
 def names_in(message: str, names: Iterable[str]) -> frozenset[str]:
+    """Do `find_names` at once."""
+    return at_once(find_names(message, names))
+
+
+def find_names(message: str, names: Iterable[str]) -> Parts[frozenset[str]]:
     """Return those of `names` that the message of a NACK contains as whole tokens.
 
     Envoy names what it refuses ("Error adding/updating listener(s) ns/a: cannot bind ..."). `ns/a` is not found in
@@ -20,14 +29,16 @@ def names_in(message: str, names: Iterable[str]) -> frozenset[str]:
     found is sent again, and named again by who means it.
     """
     found, places = set(), _MOST_PLACES
-    for name in names:
-        at = message.find(name)
-        while at >= 0 and places:
-            places -= 1
-            if _stands_alone(message, at, at + len(name)):
-                found.add(name)
-                break
-            at = message.find(name, at + 1)
+    for batch in batches(names, _LOOKED_FOR_AT_ONCE):
+        for name in batch:
+            at = message.find(name)
+            while at >= 0 and places:
+                places -= 1
+                if _stands_alone(message, at, at + len(name)):
+                    found.add(name)
+                    break
+                at = message.find(name, at + 1)
+        yield
     return frozenset(found)
 
 

@@ -37,11 +37,12 @@ from xds_server.stream.protocol.messages import (
     Subscription,
     TooManyNamesError,
 )
+from xds_server.stream.protocol.parts import MANY, Parts, batches
 
 _MUCH_REFUSED = 250
 """Resources in a response, each of which is looked for in the text of a NACK: some ten microseconds each."""
-_MUCH_ACCEPTED = 5_000
-"""Resources and names in a response that an ACK is for: a microsecond each."""
+_MANY_EARLY = 500
+"""Resources that were sent before what they require, of which each is looked for: some microseconds."""
 _MOST_TOLD = 20
 """Of what a client refused, or was sent too early, in what is told of it: that is told again after each step."""
 
@@ -63,7 +64,6 @@ class Session(ABC):
         self._acknowledged: set[ResourceKey] = set()
         self._rejected: list[Rejection] = []
         self._expired: list[Overdue] = []
-        self._owes_long_answer = False
 
     # What others may ask.
 
@@ -72,20 +72,32 @@ class Session(ABC):
         """The types the client asked for so far."""
         return tuple(self._ledgers)
 
-    @property
-    def owes_long_answer(self) -> bool:
-        """Whether a long request was understood, and the next step answers it."""
-        return self._owes_long_answer
+    def takes_long(self, request: DeltaRequest | SotwRequest) -> bool:
+        """Whether others go on while a request is taken: it says much, answers much, or much is due behind it."""
+        return self._says_much(request) or self._books_much_for(request) or self._due(request.type_url) > MANY
 
-    def books_much_for(self, request: DeltaRequest | SotwRequest) -> bool:
-        """Whether it is the ACK or NACK of so much that to book it takes some ten milliseconds."""
+    @property
+    def much_is_due(self) -> bool:
+        """Whether the next step looks at so much that others go on meanwhile."""
+        return self._due() > MANY
+
+    def _says_much(self, request: DeltaRequest | SotwRequest) -> bool:
+        return request.is_long
+
+    def _due(self, answered: str = "") -> int:
+        """Count the names to be looked at: of types without an unanswered response, and of the one `answered` now."""
+        ledgers = self._in_order
+        return sum(len(one.pending) for one in ledgers if one.flight is None or one.type_url == answered)
+
+    def _books_much_for(self, request: DeltaRequest | SotwRequest) -> bool:
+        """Whether it is the ACK or NACK of so much that to book it takes some milliseconds."""
         ledger = self._ledgers.get(request.type_url)
         flight = ledger.flight if ledger is not None else None
         if flight is None:
             return False
         if request.error is not None:
             return len(flight.sent) > _MUCH_REFUSED
-        return flight.catalog is None and len(flight.sent) + len(flight.removed) > _MUCH_ACCEPTED
+        return flight.catalog is None and len(flight.sent) + len(flight.removed) > MANY
 
     @property
     def rejections(self) -> tuple[Rejection, ...]:
@@ -139,7 +151,7 @@ class Session(ABC):
 
     # What happens.
 
-    def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey], now: float) -> Output:
+    def publish(self, snapshot: Snapshot, changed: Iterable[ResourceKey], now: float) -> Parts[Output]:
         """Serve a new snapshot; `changed` are all keys that differ from the one before, removed ones included."""
         self._view.snapshot = snapshot
         touched = False
@@ -147,10 +159,11 @@ class Session(ABC):
             ledger = self._ledgers.get(key.type_url)
             if ledger is not None and ledger.change(key.name):
                 touched = True
-        # What a long request is still to be answered with has this in it.
-        return self._advance(now) if touched and not self._owes_long_answer else Output(wake_at=self._planner.wake_at)
+        if touched:
+            return (yield from self._advance(now))
+        return Output(wake_at=self._planner.wake_at)
 
-    def tick(self, now: float) -> Output:
+    def tick(self, now: float) -> Parts[Output]:
         """Let waits run out."""
         return self._advance(now)
 
@@ -168,7 +181,7 @@ class Session(ABC):
     def _removes(self, ledger: Ledger) -> bool:
         """Whether a response of this type can take a resource away."""
 
-    def _book_answer(self, request: DeltaRequest | SotwRequest, now: float) -> tuple[Ledger, bool]:
+    def _book_answer(self, request: DeltaRequest | SotwRequest, now: float) -> Parts[tuple[Ledger, bool]]:
         """Book the ACK or NACK in a request; return the ledger of its type, and whether it is the first of that."""
         ledger = self._ledgers.get(request.type_url)
         if ledger is None:
@@ -184,18 +197,18 @@ class Session(ABC):
             for leaving in flight.removed.values():
                 self._lose_endpoints(leaving)
         if request.error is None:
-            self._acknowledged |= ledger.acknowledge()
+            self._acknowledged |= yield from ledger.acknowledge()
         else:
-            self._rejected += ledger.refuse(request.error, now)
+            self._rejected += yield from ledger.refuse(request.error, now)
         return ledger, False
 
-    def _subscribe(self, ledger: Ledger, subscription: Subscription) -> None:
+    def _subscribe(self, ledger: Ledger, subscription: Subscription) -> Parts[None]:
         """Install a subscription; waits for what it no longer covers are over. Raises TooManyNamesError."""
         if len(subscription.names) > self._terms.max_names:
             raise TooManyNamesError(
                 f"{len(subscription.names)} names of one type; at most {self._terms.max_names} are taken"
             )
-        ledger.subscribe(subscription)
+        yield from ledger.subscribe(subscription)
         self._planner.forget_unwanted(ledger)
 
     def _visible_names(self, type_url: str) -> Iterable[str]:
@@ -211,29 +224,17 @@ class Session(ABC):
         kind = SHORT.get(ledger.type_url, ledger.type_url)
         return f"{self._terms.nonce_prefix}{kind}-{ledger.responses + 1}"
 
-    def _answered(self, request: DeltaRequest | SotwRequest, now: float) -> Output:
-        """Answer a request that was understood: if that took long, in a step of its own, at once but after others.
-
-        What comes before that step is answered by it, too; what an ACK or NACK says is told now.
-        """
-        if not (request.is_long or self._owes_long_answer):
-            return self._advance(now)
-        self._owes_long_answer, self._planner.wake_at = True, now
-        return self._told(())
-
-    def _advance(self, now: float) -> Output:
+    def _advance(self, now: float) -> Parts[Output]:
         """Send what can be sent, in make-before-break order."""
-        self._owes_long_answer = False
-        self._try_again()
+        yield from self._try_again()
         responses = []
         self._planner.wake_at = None
         for ledger in self._in_order:
             if ledger.may_send:
-                response = self._next_response(ledger, now)
+                response = yield from self._next_response(ledger, now)
                 if response is not None:
                     responses.append(response)
-        if self._overdue:
-            self._drop_caught_up()
+        yield from self._drop_caught_up()
         return self._told(tuple(responses))
 
     def _told(self, responses: tuple[Response, ...]) -> Output:
@@ -252,10 +253,10 @@ class Session(ABC):
         self._expired.clear()
         return output
 
-    def _next_response(self, ledger: Ledger, now: float) -> Response | None:
+    def _next_response(self, ledger: Ledger, now: float) -> Parts[Response | None]:
         catalog = self._catalog(ledger.type_url) if ledger.has_nothing else None
         everything = self._planner.plan_all(ledger, catalog) if catalog is not None else None
-        plan = everything or self._planner.plan(ledger, now, self._splits(ledger))
+        plan = everything or (yield from self._planner.plan(ledger, now, self._splits(ledger)))
         if plan.idle:
             ledger.skip(plan.idle)
         if ledger.reply_due and plan.waiting:
@@ -268,15 +269,17 @@ class Session(ABC):
             ledger.retain(plan.remove)
             removed = {}
         if response is not None:
-            ledger.send(Flight(response.nonce, plan.send, removed, plan.catalog))
-        self._note_sent(ledger, plan)
+            yield from ledger.send(Flight(response.nonce, plan.send, removed, plan.catalog))
+        yield from self._note_sent(ledger, plan)
         return response
 
-    def _note_sent(self, ledger: Ledger, plan: ordering.ResponsePlan) -> None:
+    def _note_sent(self, ledger: Ledger, plan: ordering.ResponsePlan) -> Parts[None]:
         """Do for other types, and for waits, what follows from a response."""
         if self._planner.waits:
-            for name in (*plan.send, *plan.remove):
-                self._planner.forget(ResourceKey(ledger.type_url, name))
+            for names in batches((*plan.send, *plan.remove)):
+                for name in names:
+                    self._planner.forget(ResourceKey(ledger.type_url, name))
+                yield
         for late in plan.late.values():
             self._overdue[late.key] = late
             self._early.add(late.key)
@@ -287,8 +290,10 @@ class Session(ABC):
             )
         if ledger.type_url == CLUSTER and ENDPOINT in self._ledgers:
             # Now and not with the ACK: Envoy ACKs clusters once they are warm (envoyproxy/envoy#23321).
-            for cluster in plan.send.values():
-                self._send_endpoints_again(cluster)
+            for clusters in batches(plan.send.values()):
+                for cluster in clusters:
+                    self._send_endpoints_again(cluster)
+                yield
 
     def _send_endpoints_again(self, cluster: Resource) -> None:
         """Envoy warms a changed cluster until it gets its assignment once more, changed or not (X45)."""
@@ -306,27 +311,34 @@ class Session(ABC):
             if endpoints is not None:
                 endpoints.invalidate(key.name)
 
-    def _try_again(self) -> None:
+    def _try_again(self) -> Parts[None]:
         """Send what was refused when it came before what it requires once more, as soon as all of that is there.
 
         Elsewhere the same content is not sent again (X14); here the refusal was of the moment, and nothing else would
         ever end it.
         """
-        for key in tuple(self._early):
-            ledger, resource = self._ledgers[key.type_url], self._view.find(key)
-            if ledger.flight is not None and key.name in ledger.flight.sent:
-                continue  # its answer is still to come
-            if resource is None or not ledger.quarantines(resource):
-                self._early.discard(key)
-            elif not (
-                ordering.comes_before_its_type(self._ledgers, resource)
-                or ordering.unmet(self._ledgers, resource, self._view.find)
-            ):
-                self._early.discard(key)
-                ledger.retry(key.name)
+        for keys in batches(tuple(self._early), _MANY_EARLY):
+            for key in keys:
+                self._try_one_again(key)
+            yield
 
-    def _drop_caught_up(self) -> None:
-        for key in tuple(self._overdue):
-            resource = self._view.find(key)
-            if resource is None or not ordering.unmet(self._ledgers, resource, self._view.find):
-                del self._overdue[key]
+    def _try_one_again(self, key: ResourceKey) -> None:
+        ledger, resource = self._ledgers[key.type_url], self._view.find(key)
+        if ledger.flight is not None and key.name in ledger.flight.sent:
+            return  # its answer is still to come
+        if resource is None or not ledger.quarantines(resource):
+            self._early.discard(key)
+        elif not (
+            ordering.comes_before_its_type(self._ledgers, resource)
+            or ordering.unmet(self._ledgers, resource, self._view.find)
+        ):
+            self._early.discard(key)
+            ledger.retry(key.name)
+
+    def _drop_caught_up(self) -> Parts[None]:
+        for keys in batches(tuple(self._overdue), _MANY_EARLY):
+            for key in keys:
+                resource = self._view.find(key)
+                if resource is None or not ordering.unmet(self._ledgers, resource, self._view.find):
+                    del self._overdue[key]
+            yield

@@ -56,6 +56,7 @@ class ClientStream:
     `complete` are kept from one step of the session to the next: what others may know of the client, and the snapshot
     that it has all of. `unchecked` are the keys that were published since it had all of what there was; None while it
     never had, or when it asked for something else since. `initialised` is what `ClientState` says, after the last step.
+    Whoever has a session do something in parts has the `turn` meanwhile: nothing else may be done with it.
     """
 
     number: int
@@ -74,6 +75,7 @@ class ClientStream:
     complete: Snapshot | None = None
     unchecked: set[ResourceKey] | None = None
     initialised: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     lines: LineBudget = field(default_factory=LineBudget)
 
 

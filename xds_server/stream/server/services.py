@@ -83,7 +83,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
                     node, request = wire.parse_sotw(raw)
                     standing = admission.standing(node, context)
                     admission.limits(standing.trusted).check(len(raw), request)
-                    response = sessions.fetch(node, typed(request, type_url), standing)
+                    response = await sessions.fetch(node, typed(request, type_url), standing)
                     return await _packed(SOTW, response, identifier, admission)
         except ProtocolError as error:
             await end_call(context, error)
@@ -165,7 +165,7 @@ class StreamingMethod:
                 async with admission.turn_of_strangers():
                     await self._take(stream, raw, first)
             raw, first = await context.read(), None
-        await self.sessions.finish(stream)
+        self.sessions.finish(stream)
 
     async def _take(self, stream: ClientStream, raw: bytes, parsed: Request | None) -> None:
         request = parsed or (await self._parsed(raw))[1]

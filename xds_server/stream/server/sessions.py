@@ -1,7 +1,7 @@
 """The sessions of all clients, and what changes them: a step at a time, none of which waits for anything.
 
-A request is answered where it was read. What takes long is done apart, one at a time, so that what came after it
-overtakes it. Publishers and timers only put events in the queue of one task.
+A request is answered where it was read. What takes long is done apart and in parts, one of them at a time, so that what
+came after it, on other streams, overtakes it. Publishers and timers only put events in the queue of one task.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from xds_server.stream.protocol.messages import (
     SotwRequest,
     without_frames,
 )
+from xds_server.stream.protocol.parts import Parts, at_once
 from xds_server.stream.server.clients import ClientStream, Progress, StreamEnd
 from xds_server.stream.server.rounds import Round
 from xds_server.stream.server.streams import OpenStreams, note_changes, session_clock
@@ -97,7 +98,10 @@ class Sessions:
         self._snapshots: dict[Scope, Snapshot] = {}
         self._published: dict[Scope, tuple[Snapshot, set[ResourceKey]]] = {}
         self._early: dict[int, RequestArrived] = {}
+        # Strangers are told of what is published after all others.
         self._behind: dict[int, tuple[ClientStream, list[set[ResourceKey]]]] = {}
+        # And those whose sessions do something in parts, once that is done.
+        self._missed: dict[int, set[ResourceKey]] = {}
         self._begun = asyncio.Event()
         self._round = Round()
 
@@ -121,7 +125,7 @@ class Sessions:
     async def handle(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
         """Answer a request, if that may be done at once; else have it answered, and wait until it is."""
         overtakes_nobody = self._events.empty() and not self._round.is_over
-        if overtakes_nobody and self._snapshots and not _takes_long(stream, request):
+        if overtakes_nobody and self._snapshots and not self._takes_long(stream, request):
             self._answer(stream, request)
             self._round.count()
             return
@@ -129,29 +133,29 @@ class Sessions:
         self._events.put_nowait(RequestArrived(stream, request, answered))
         await answered
 
-    async def finish(self, stream: ClientStream) -> None:
-        """Have a stream end once what its client asked for is answered: it says no more."""
-        if stream.session is not None and stream.session.owes_long_answer:
-            await self._handle_in_turn(WaitEnded(stream))
+    def finish(self, stream: ClientStream) -> None:
+        """Have a stream end behind what its client asked for, which is answered: it says no more."""
         stream.outbox.put_nowait(StreamEnd())
 
     def close(self, stream: ClientStream) -> None:
         """Forget a stream."""
         self._early.pop(stream.number, None)
         self._behind.pop(stream.number, None)
+        self._missed.pop(stream.number, None)
         if stream.timer is not None:
             stream.timer.cancel()
         self.streams.close(stream)
 
-    def fetch(self, node: Node, request: SotwRequest, standing: ClientStanding) -> Response:
+    async def fetch(self, node: Node, request: SotwRequest, standing: ClientStanding) -> Response:
         """Answer one request from the newest snapshot, with no stream. Raises NotReadyError before the first one."""
         if not self._snapshots:
             raise NotReadyError("there is no snapshot yet")
         terms = ClientTerms(secrets=standing.authorised, ordered=False, max_response_bytes=UNLIMITED_BYTES)
         reader = SotwSession(self._snapshot_of(node), terms, session_clock())
-        at_once = reader.receive(replace(request, version="", nonce="", error=None), session_clock()).responses
-        responses = at_once or reader.tick(session_clock()).responses
-        return responses[0] if responses else Response(request.type_url, "", "")
+        asked = replace(request, version="", nonce="", error=None)
+        parts = reader.receive(asked, session_clock())
+        output = await self.admission.in_turns(parts) if reader.takes_long(asked) else at_once(parts)
+        return output.responses[0] if output.responses else Response(request.type_url, "", "")
 
     def progress(self, scope: Scope = GATEWAY) -> Progress:
         """Return how far the clients of a scope are with what was published for it."""
@@ -169,25 +173,52 @@ class Sessions:
                     await self._serve_published()
                     if self._behind and (telling is None or telling.done()):
                         telling = long.create_task(self._tell_strangers())
-                elif _is_long(event):
-                    long.create_task(self._handle_in_turn(event))
+                elif self._is_long(event):
+                    long.create_task(self._handle_in_parts(event))
                 else:
                     self._handle(event)
                 self._round.count()
                 if self._round.is_over:
                     await asyncio.sleep(0)
 
-    async def _handle_in_turn(self, event: RequestArrived | WaitEnded) -> None:
-        """Handle an event that takes some ten milliseconds, while others overtake it."""
-        async with self.admission.turn_of_long():
-            self._handle(event)
+    def _is_long(self, event: RequestArrived | WaitEnded) -> bool:
+        """Whether an event may take some ten milliseconds, or has to wait for one that does."""
+        if isinstance(event, RequestArrived):
+            return bool(self._snapshots) and self._takes_long(event.stream, event.request)
+        session = event.stream.session
+        return session is not None and (event.stream.number in self._missed or session.much_is_due)
 
     def _handle(self, event: RequestArrived | WaitEnded) -> None:
         match event:
             case RequestArrived():
                 self._answer_arrived(event)
-            case WaitEnded(stream) if stream in self.streams and stream.session is not None:
-                self._step(stream, stream.session.tick)
+            # What is done in parts looks at what waits, too, and says when to look again.
+            case WaitEnded(stream) if stream in self.streams and stream.session and not stream.turn.locked():
+                self._step(stream, stream.session.tick(session_clock()))
+
+    async def _handle_in_parts(self, event: RequestArrived | WaitEnded) -> None:
+        """Handle an event that takes long: others go on between its parts, of which all clients have one at a time."""
+        stream = event.stream
+        async with stream.turn:
+            if isinstance(event, RequestArrived):
+                await self._go_on(stream, lambda: self._answering(stream, event.request))
+                self._check_types(stream)
+                _set_done(event.answered)
+            elif stream.number not in self._missed and (session := stream.session) is not None:
+                await self._go_on(stream, lambda: session.tick(session_clock()))
+            while (missed := self._missed.pop(stream.number, None)) is not None:
+                await self._go_on(stream, partial(self._publishing, stream, missed))
+
+    async def _go_on(self, stream: ClientStream, begin: Callable[[], Parts[Output]]) -> None:
+        """Have a session do something part by part, for as long as its stream is there."""
+
+        def doing() -> Parts[None]:
+            if stream in self.streams:
+                parts = begin()
+                while stream in self.streams and not self._do_part(stream, parts):
+                    yield
+
+        await self.admission.in_turns(doing())
 
     async def _serve_published(self) -> None:
         published, self._published = self._published, {}
@@ -200,11 +231,15 @@ class Sessions:
         for stream in self.streams:
             session, publication = stream.session, published.get(stream.node.scope)
             if session is not None and publication is not None and stream in self.streams:
-                note_changes(stream, publication[1])
-                if stream.trusted:
-                    self._step(stream, partial(_publish, session, *publication))
+                snapshot, changed = publication
+                note_changes(stream, changed)
+                if not stream.trusted:
+                    self._behind.setdefault(stream.number, (stream, []))[1].append(changed)
+                elif stream.turn.locked() or session.much_is_due:
+                    self._missed.setdefault(stream.number, set()).update(changed)
+                    self._events.put_nowait(WaitEnded(stream))
                 else:
-                    self._behind.setdefault(stream.number, (stream, []))[1].append(publication[1])
+                    self._step(stream, session.publish(snapshot, changed, session_clock()))
             if session_clock() - began >= _TOLD_AT_ONCE:
                 await asyncio.sleep(0)  # let the writers write meanwhile
                 began = session_clock()
@@ -219,13 +254,19 @@ class Sessions:
                 if not self._behind:
                     return
                 stream, changes = self._behind.pop(next(iter(self._behind)))
-                if stream.session is not None:
-                    changed = changes[0].union(*changes[1:])
-                    self._step(stream, partial(_publish, stream.session, self._snapshot_of(stream.node), changed))
+                async with stream.turn:
+                    if stream in self.streams:
+                        self._step(stream, self._publishing(stream, changes[0].union(*changes[1:])))
 
     def _snapshot_of(self, node: Node) -> Snapshot:
         """Return what a client may see: nothing, if nothing was published for its scope."""
         return self._snapshots.get(node.scope, EMPTY)
+
+    def _takes_long(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> bool:
+        session = stream.session
+        if session is None and request.is_long and stream in self.streams:
+            session = self._begin_session(stream, request)
+        return stream.turn.locked() or (session is not None and session.takes_long(request))
 
     def _answer_arrived(self, arrived: RequestArrived) -> None:
         """Answer a request. Before the first snapshot it waits: a client that reconnects loses nothing."""
@@ -234,23 +275,30 @@ class Sessions:
             if stream in self.streams:
                 self._early[stream.number] = arrived
             return
-        if not arrived.answered.done():
-            arrived.answered.set_result(None)
+        _set_done(arrived.answered)
         self._answer(stream, arrived.request)
 
     def _answer(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> None:
-        if stream not in self.streams:
-            return
+        if stream in self.streams:
+            self._step(stream, self._answering(stream, request))
+            self._check_types(stream)
+
+    def _answering(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> Parts[Output]:
         session = stream.session or self._begin_session(stream, request)
         if request.subscribes:
             stream.unchecked = None
         if isinstance(session, DeltaSession) and isinstance(request, DeltaRequest):
-            delta = session
-            self._step(stream, lambda now: delta.receive(request, now))
-        elif isinstance(session, SotwSession) and isinstance(request, SotwRequest):
-            sotw = session
-            self._step(stream, lambda now: sotw.receive(request, now))
-        if len(session.types) > MAX_TYPES_PER_STREAM:
+            return session.receive(request, session_clock())
+        assert isinstance(session, SotwSession)
+        assert isinstance(request, SotwRequest)
+        return session.receive(request, session_clock())
+
+    def _publishing(self, stream: ClientStream, changed: set[ResourceKey]) -> Parts[Output]:
+        assert stream.session is not None
+        return stream.session.publish(self._snapshot_of(stream.node), changed, session_clock())
+
+    def _check_types(self, stream: ClientStream) -> None:
+        if stream.session is not None and len(stream.session.types) > MAX_TYPES_PER_STREAM:
             stream.outbox.put_nowait(StreamEnd(TooManyTypesError(f"more than {MAX_TYPES_PER_STREAM} resource types")))
 
     def _begin_session(self, stream: ClientStream, request: DeltaRequest | SotwRequest) -> DeltaSession | SotwSession:
@@ -269,24 +317,33 @@ class Sessions:
         self.streams.begin(stream, session)
         return session
 
-    def _step(self, stream: ClientStream, step: Callable[[float], Output]) -> None:
+    def _step(self, stream: ClientStream, parts: Parts[Output]) -> None:
         """Let a session do a step, and do what it wants done."""
-        now = session_clock()
+        while not self._do_part(stream, parts):
+            pass
+
+    def _do_part(self, stream: ClientStream, parts: Parts[Output]) -> bool:
+        """Let a session do a part of a step; with the last one, which this says, do what it wants done."""
         stream.state = stream.complete = None
         try:
-            output = step(now)
+            next(parts)
+        except StopIteration as end:
+            output: Output = end.value
         except ProtocolError as error:
             # A client that does not read leaves it in the outbox, and the outbox is the stream's that a frame keeps.
             stream.outbox.put_nowait(StreamEnd(without_frames(error)))
-            return
+            return True
         except Exception:
             log.exception("xds session failed", extra={"stream": stream.number, "node": stream.node.id})
             stream.outbox.put_nowait(StreamEnd(InternalError("internal error")))
-            return
+            return True
+        else:
+            return False
         for response in output.responses:
             stream.outbox.put_nowait(response)
         self._set_timer(stream, output.wake_at)
-        self._telemetry.stepped(stream, output, now)
+        self._telemetry.stepped(stream, output, session_clock())
+        return True
 
     def _set_timer(self, stream: ClientStream, wake_at: float | None) -> None:
         if stream.timer is not None:
@@ -295,18 +352,6 @@ class Sessions:
         stream.timer = None if wake_at is None else loop.call_at(wake_at, self._events.put_nowait, WaitEnded(stream))
 
 
-def _is_long(event: RequestArrived | WaitEnded) -> bool:
-    """Whether an event may take some ten milliseconds."""
-    if isinstance(event, RequestArrived):
-        return _takes_long(event.stream, event.request)
-    session = event.stream.session
-    return session is not None and session.owes_long_answer
-
-
-def _takes_long(stream: ClientStream, request: DeltaRequest | SotwRequest) -> bool:
-    session = stream.session
-    return request.is_long or (session is not None and session.books_much_for(request))
-
-
-def _publish(session: DeltaSession | SotwSession, snapshot: Snapshot, changed: set[ResourceKey], now: float) -> Output:
-    return session.publish(snapshot, changed, now)
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -116,7 +116,8 @@ class OpenStreams:
             entry = (_state(stream), stream.session)
             every.append(entry)
             if stream.complete is not snapshot:
-                if stream.session.has_all(snapshot, stream.unchecked):
+                # What is not wholly booked yet is told once it is.
+                if not stream.turn.locked() and stream.session.has_all(snapshot, stream.unchecked):
                     stream.complete, stream.unchecked = snapshot, set()
                 else:
                     others.append(entry)

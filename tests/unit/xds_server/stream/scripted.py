@@ -15,6 +15,7 @@ from xds_server.snapshot.snapshot import (
 )
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output, Response, SotwRequest
+from xds_server.stream.protocol.parts import Parts, at_once
 
 
 def cluster(name: str, content: str = "1") -> Resource:
@@ -72,8 +73,8 @@ class Scripted:
         self.now += seconds
         return self._step(self.session.tick(self.now))
 
-    def _step(self, output: Output) -> tuple[Response, ...]:
-        self.output = output
+    def _step(self, parts: Parts[Output]) -> tuple[Response, ...]:
+        self.output = output = at_once(parts)
         return output.responses
 
 

@@ -44,7 +44,7 @@ class EnvoyModel:
         self.inbox: list[Response] = []
         self.names_errors = names_errors
         # What it never had: `-` alone keeps a first request from asking for everything.
-        self.gives_up = ("-",) * (5_001 if long_requests else 1)
+        self.gives_up = ("-",) * (2_001 if long_requests else 1)
         assert DeltaRequest(ENDPOINT, unsubscribe=self.gives_up).is_long == long_requests
         self.expired = 0
         for type_url in (CLUSTER, ENDPOINT, LISTENER, ROUTE):

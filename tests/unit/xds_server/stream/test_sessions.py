@@ -11,9 +11,10 @@ from scripted import DeltaScript, SotwScript, cluster, endpoints, model
 
 from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
-from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ROUTE, SECRET, Resource, ResourceKey, Snapshot
+from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ENDPOINT, ROUTE, SECRET, Resource, ResourceKey, Snapshot
 from xds_server.stream.admission import ClientAdmission, ClientStanding
 from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection, SotwRequest, TooManyNamesError
+from xds_server.stream.protocol.parts import MANY
 from xds_server.stream.server.clients import ClientStream
 from xds_server.stream.server.sessions import NotReadyError, Sessions
 from xds_server.stream.server.telemetry import ClientTelemetry
@@ -105,7 +106,7 @@ async def test_what_is_published_at_once_arrives_together(sessions):
     assert await client.receive() == (["sidecar"], [])
 
 
-async def test_a_long_request_is_answered_though_something_else_is_published_between_its_two_steps(sessions):
+async def test_a_long_request_is_answered_though_something_else_is_published_between_its_parts(sessions):
     publish(sessions, GATEWAY, cluster("a"))
     client = Client(sessions, GATEWAY)
     asking = asyncio.create_task(client.ask(DeltaRequest(CLUSTER, subscribe=("*", *map(str, range(6000))))))
@@ -114,6 +115,42 @@ async def test_a_long_request_is_answered_though_something_else_is_published_bet
     await asking
     there, _ = await client.receive()
     assert there == ["a"]
+
+
+async def test_a_short_request_is_answered_between_the_parts_of_a_long_one_and_of_the_same_stream_behind_them(sessions):
+    """What is published to the client that said much comes behind its answer, too."""
+    publish(sessions, GATEWAY, cluster("a"))
+    client, other = await Client(sessions, GATEWAY).ask(), Client(sessions, GATEWAY)
+    await client.receive()
+    many = tuple(map(str, range(10 * MANY)))
+    asking = asyncio.create_task(client.ask(DeltaRequest(CLUSTER, subscribe=many)))
+    async with time_limit(PATIENCE):
+        while not client.stream.turn.locked():  # noqa: ASYNC110 - the condition is what another task does
+            await asyncio.sleep(0)
+    behind = asyncio.create_task(client.ask(DeltaRequest(ENDPOINT, subscribe=("b",))))
+    sessions.publish(Snapshot.of([cluster("a", "2"), endpoints("b")]), [cluster("a").key, endpoints("b").key])
+    await other.ask()
+    assert not asking.done()
+    assert not behind.done()
+    await asking
+    there, gone = await client.receive()
+    assert (there, sorted(gone)) == ([], sorted(many))
+    assert not (await other.receive())[1]
+    await behind
+    heard = [client.stream.outbox.get_nowait() for _ in range(client.stream.outbox.qsize())]
+    assert {one.key.name for answer in heard for one in answer.resources} == {"a", "b"}
+
+
+async def test_a_stream_that_is_closed_is_not_gone_on_with(sessions):
+    publish(sessions, GATEWAY, cluster("a"))
+    client = await Client(sessions, GATEWAY).ask()
+    async with sessions.admission.turn_of_long():
+        asking = asyncio.create_task(client.ask(DeltaRequest(CLUSTER, subscribe=tuple(map(str, range(10 * MANY))))))
+        await asyncio.sleep(0)
+        sessions.close(client.stream)
+    await asking
+    assert not client.stream.session.holds(cluster("a").key, cluster("a").version)
+    assert client.stream.outbox.qsize() == 1
 
 
 @pytest.mark.parametrize(
@@ -272,15 +309,15 @@ async def test_a_reader_that_says_nothing_else_reads_what_the_gateway_has(sessio
 
 async def test_a_fetch_is_answered_with_what_is_of_its_scope(sessions):
     with pytest.raises(NotReadyError):
-        sessions.fetch(Node(), SotwRequest(CLUSTER), STRANGER)
+        await sessions.fetch(Node(), SotwRequest(CLUSTER), STRANGER)
     publish(sessions, GATEWAY, cluster("gateway"), Resource.of(SECRET, "s", b"hush"))
     publish(sessions, SIDECAR, cluster("sidecar"))
     await asyncio.sleep(0)
     for scope, name in ((GATEWAY, "gateway"), (SIDECAR, "sidecar")):
-        response = sessions.fetch(Node(scope=scope), SotwRequest(CLUSTER), STRANGER)
+        response = await sessions.fetch(Node(scope=scope), SotwRequest(CLUSTER), STRANGER)
         assert [one.key.name for one in response.resources] == [name]
-    assert sessions.fetch(Node(), SotwRequest(SECRET), STRANGER).resources == ()
-    assert len(sessions.fetch(Node(), SotwRequest(SECRET), MEMBER).resources) == 1
+    assert (await sessions.fetch(Node(), SotwRequest(SECRET), STRANGER)).resources == ()
+    assert len((await sessions.fetch(Node(), SotwRequest(SECRET), MEMBER)).resources) == 1
 
 
 async def test_a_client_that_leaves_before_the_first_snapshot_leaves_nothing_behind(sessions):

@@ -189,29 +189,3 @@ def test_a_refused_listener_is_left_out_and_the_others_arrive():
     (first,) = client.ask(LISTENER)
     (again,) = client.nack(first, "Error adding/updating listener(s) a: cannot bind")
     assert names([again]) == [("LDS", ["b"], [])]
-
-
-def test_a_request_of_thousands_of_names_is_understood_in_one_step_and_answered_in_the_next():
-    client = SotwScript(cluster("a"))
-    assert client.ask(CLUSTER, "a", *map(str, range(6000))) == ()
-    assert client.output.wake_at == client.now
-    (answer,) = client.after(0)
-    assert [one.key.name for one in answer.resources] == ["a"]
-    assert sorted(answer.missing) == sorted(map(str, range(6000)))
-
-
-def test_what_comes_before_a_long_request_is_answered_waits_for_that_and_what_both_accept_or_refuse_is_told_at_once():
-    many = tuple(map(str, range(6000)))
-    client = SotwScript(cluster("a"), endpoints("b"))
-    (clusters,) = client.ask(CLUSTER)
-    (assigned,) = client.ask(ENDPOINT, "b")
-    assert client.ask(ENDPOINT, "b", *many, nonce=assigned.nonce, error="no") == ()
-    assert [one.key.name for one in client.output.rejected] == ["b"]
-    assert client.publish(cluster("a", "2")) == ()
-    assert client.ask(CLUSTER, nonce=clusters.nonce) == ()
-    assert client.output.acknowledged == {cluster("a").key}
-    assert client.output.wake_at == client.now
-    answers = client.after(0)
-    assert names(answers)[0] == ("CDS", ["a"], [])
-    assert len(answers) == 2
-    assert client.output.answer is None
