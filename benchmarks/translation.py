@@ -26,6 +26,7 @@ from xds_server.snapshot.snapshot import MAKE_BEFORE_BREAK, Resource, ResourceKe
 from xds_server.stream import wire
 from xds_server.stream.protocol.dialects import DeltaSession
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Output
+from xds_server.stream.protocol.parts import at_once
 
 T = TypeVar("T")
 
@@ -104,19 +105,19 @@ class Envoy:
     def __init__(self, world: Assembly[RouteKey]) -> None:
         self._session = DeltaSession(world.snapshot, ClientTerms(), now=0)
         for type_url in MAKE_BEFORE_BREAK:
-            self._follow(self._session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0))
+            self._follow(at_once(self._session.receive(DeltaRequest(type_url, subscribe=("*",)), now=0)))
 
     def take(self, world: Assembly[RouteKey], changed: frozenset[ResourceKey]) -> None:
         """Publish, and acknowledge until there is nothing more to say."""
-        self._follow(self._session.publish(world.snapshot, changed, now=1))
+        self._follow(at_once(self._session.publish(world.snapshot, changed, now=1)))
 
     def _follow(self, output: Output) -> None:
         responses = list(output.responses)
         while responses:
             response = responses.pop(0)
-            wire.pack_delta(response, "benchmark")
+            at_once(wire.pack_delta(response, "benchmark"))
             request = DeltaRequest(response.type_url, nonce=response.nonce)
-            responses += self._session.receive(request, now=1).responses
+            responses += at_once(self._session.receive(request, now=1)).responses
 
 
 def rows(models: int, rounds: int) -> Sequence[Row]:

@@ -18,11 +18,14 @@ from xds_server.snapshot.scope import GATEWAY, Scope, UnknownScopeError
 from xds_server.snapshot.snapshot import Resource
 from xds_server.stream.limits import LONGEST_WORD, MalformedRequestError, look_through, printable, too_long
 from xds_server.stream.protocol.messages import DeltaRequest, ProtocolError, Response, SotwRequest
+from xds_server.stream.protocol.parts import Parts, batches
 
 # What the metadata of a node may say.
 TOKEN_FIELD = "beamlit_token"
 ROLE_FIELD = "role"
 NAMESPACE_FIELD = "namespace"
+
+_LONG_KINDS = ("struct_value", "list_value")
 
 NOT_FOUND = 5  # google.rpc.Code
 
@@ -34,6 +37,8 @@ _MANY_NAMES = 50
 """Names and versions in a request from which on it is worth to look whether it is known."""
 _REMEMBERED_BYTES, _REMEMBERED_REQUESTS = 12 << 20, 32
 """Of memory, `_memory_of`; an Envoy that comes back sends one for each type."""
+_PACKED_AT_ONCE = 500
+"""Resources: some five microseconds each."""
 _NAME_BYTES = 150
 """What a name or a version costs beside its bytes: 80 as text, of which short ones have few, and 70 in a message."""
 
@@ -83,11 +88,12 @@ class DeltaParser:
         self._known: deque[_Remembered] = deque()  # what was said last comes first
         self._size = 0
 
-    def parse(self, raw: bytes) -> tuple[Node, DeltaRequest]:
+    def parse(self, raw: bytes) -> Parts[tuple[Node, DeltaRequest]]:
         """Parse a DeltaDiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
-        look_through(raw, _DELTA_LISTS)
+        yield from look_through(raw, _DELTA_LISTS)
         message = _parsed(discovery_pb2.DeltaDiscoveryRequest, raw)
         node = _node(message)
+        yield
         names = len(message.resource_names_subscribe) + len(message.initial_resource_versions)
         if names < _MANY_NAMES or message.response_nonce:
             return node, _delta_request(message)
@@ -95,11 +101,13 @@ class DeltaParser:
         known = self._find(message)
         if known is not None:
             return node, known
+        yield
         request = _delta_request(message)
+        yield
         size = _memory_of(message, request)
         if size <= _REMEMBERED_BYTES and too_long(request) is None:
-            request = replace(request, shared=True)
-            self._remember(message, request, size)
+            # Another client may have said the same meanwhile.
+            request = self._find(message) or self._remember(message, replace(request, shared=True), size)
         return node, request
 
     def _find(self, message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest | None:
@@ -112,13 +120,14 @@ class DeltaParser:
                 return one.request
         return None
 
-    def _remember(self, message: discovery_pb2.DeltaDiscoveryRequest, request: DeltaRequest, size: int) -> None:
+    def _remember(self, message: discovery_pb2.DeltaDiscoveryRequest, request: DeltaRequest, size: int) -> DeltaRequest:
         alone = discovery_pb2.DeltaDiscoveryRequest()
         alone.CopyFrom(message)  # the memory of what was parsed has the node in it, too
         self._known.appendleft(_Remembered(alone, _lengths(message), request, size))
         self._size += size
         while self._size > _REMEMBERED_BYTES or len(self._known) > _REMEMBERED_REQUESTS:
             self._size -= self._known.pop().size
+        return request
 
 
 def _lengths(message: discovery_pb2.DeltaDiscoveryRequest) -> tuple[int, ...]:
@@ -145,10 +154,11 @@ def _delta_request(message: discovery_pb2.DeltaDiscoveryRequest) -> DeltaRequest
     )
 
 
-def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
+def parse_sotw(raw: bytes) -> Parts[tuple[Node, SotwRequest]]:
     """Parse a DiscoveryRequest. Raises MalformedRequestError, TooLargeError and UnknownRoleError."""
-    look_through(raw, _SOTW_LISTS)
+    yield from look_through(raw, _SOTW_LISTS)
     message = _parsed(discovery_pb2.DiscoveryRequest, raw)
+    yield
     return _node(message), SotwRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
@@ -158,7 +168,35 @@ def parse_sotw(raw: bytes) -> tuple[Node, SotwRequest]:
     )
 
 
-def pack_delta(response: Response, identifier: str) -> bytes:
+class PackedEntries:
+    """All resources of a type in a snapshot as a delta response has them: packed once, in parts, for all who join."""
+
+    def __init__(self, resources: Mapping[str, Resource]) -> None:
+        # Without the mapping, which keeps this.
+        self._left = batches(tuple(resources.values()), _PACKED_AT_ONCE)
+        self._done: list[bytes] = []
+        self.whole: bytes | None = None
+
+    def in_parts(self) -> Parts[bytes]:
+        """Return all of it; whoever else wants it takes part in packing."""
+        while self.whole is None:
+            if (some := next(self._left, None)) is not None:
+                self._done.append(_entries(some))
+                yield
+            else:
+                self.whole, self._done = b"".join(self._done), []
+        return self.whole
+
+
+def is_long(response: Response) -> bool:
+    """Whether a response takes long to pack."""
+    everything = response.everything
+    if everything is None:
+        return response.is_long
+    return len(everything) > _PACKED_AT_ONCE and everything.derived(PackedEntries).whole is None
+
+
+def pack_delta(response: Response, identifier: str) -> Parts[bytes]:
     """Serialise a DeltaDiscoveryResponse; `identifier` names this control plane (X07)."""
     message = discovery_pb2.DeltaDiscoveryResponse(
         system_version_info=response.version,
@@ -167,15 +205,16 @@ def pack_delta(response: Response, identifier: str) -> bytes:
         removed_resources=response.removed,
     )
     message.control_plane.identifier = identifier
-    packed: bytes = message.SerializeToString()
-    # Fields of a message may stand in any order, so one that is the same for many clients is packed apart.
+    # Fields of a message may stand in any order, so its parts are packed apart, and one that is the same for many
+    # clients once.
+    packed: list[bytes] = [message.SerializeToString()]
     if response.everything is not None:
-        return packed + response.everything.derived(_packed_entries)
-    return packed + _entries(response.resources)
-
-
-def _packed_entries(resources: Mapping[str, Resource]) -> bytes:
-    return _entries(resources.values())
+        packed.append((yield from response.everything.derived(PackedEntries).in_parts()))
+    else:
+        for resources in batches(response.resources, _PACKED_AT_ONCE):
+            packed.append(_entries(resources))
+            yield
+    return b"".join(packed)
 
 
 def _entries(resources: Iterable[Resource]) -> bytes:
@@ -188,25 +227,34 @@ def _entries(resources: Iterable[Resource]) -> bytes:
     return packed
 
 
-def pack_sotw(response: Response, identifier: str) -> bytes:
+def pack_sotw(response: Response, identifier: str) -> Parts[bytes]:
     """Serialise a DiscoveryResponse; missing names become resource_errors (X27)."""
     message = discovery_pb2.DiscoveryResponse(
         version_info=response.version, type_url=response.type_url, nonce=response.nonce
     )
     message.control_plane.identifier = identifier
-    for resource in response.resources:
-        _add_any(message, resource)
-    for name in response.missing:
+    packed: list[bytes] = [message.SerializeToString()]
+    for resources in batches(response.resources, _PACKED_AT_ONCE):
+        message = discovery_pb2.DiscoveryResponse()
+        for resource in resources:
+            message.resources.add(type_url=resource.key.type_url, value=resource.body)
+        packed.append(message.SerializeToString())
+        yield
+    for names in batches(response.missing):
+        packed.append(_errors(names))
+        yield
+    return b"".join(packed)
+
+
+def _errors(missing: Iterable[str]) -> bytes:
+    message = discovery_pb2.DiscoveryResponse()
+    for name in missing:
         error = message.resource_errors.add()
         error.resource_name.name = name
         error.error_detail.code = NOT_FOUND
         error.error_detail.message = "no such resource"
     packed: bytes = message.SerializeToString()
     return packed
-
-
-def _add_any(message: discovery_pb2.DiscoveryResponse, resource: Resource) -> None:
-    message.resources.add(type_url=resource.key.type_url, value=resource.body)
 
 
 def _parsed(kind: type, raw: bytes) -> discovery_pb2.DeltaDiscoveryRequest | discovery_pb2.DiscoveryRequest:
@@ -241,7 +289,9 @@ def _text(node: base_pb2.Node, name: str) -> str:
         return ""
     value: Value = fields[name]
     text: str = value.string_value
-    return text if value.HasField("string_value") else str(value).strip()
+    kind = value.WhichOneof("kind")
+    # What has more in it than a line may have thousands.
+    return text if kind == "string_value" else kind if kind in _LONG_KINDS else str(value).strip()
 
 
 def _error(message: discovery_pb2.DiscoveryRequest) -> str | None:

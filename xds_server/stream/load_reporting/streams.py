@@ -7,7 +7,6 @@ import itertools
 import logging
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -30,6 +29,7 @@ from xds_server.stream.load_reporting.wire import (
     parse_load_request,
 )
 from xds_server.stream.protocol.messages import ProtocolError
+from xds_server.stream.protocol.parts import at_once
 
 log = logging.getLogger(__name__)
 
@@ -161,9 +161,10 @@ class LoadStreams:
         raw = await self._admission.first_word(one.context.read, self._timing.first_word)
         if raw is EOF:
             return
-        is_long = len(raw) > LONG_MESSAGE
-        async with self._admission.turn_of_newcomers(), self._admission.turn_of_long() if is_long else nullcontext():
-            self._introduce(one, parse_introduction(raw), len(raw))
+        async with self._admission.turn_of_newcomers():
+            parts = parse_introduction(raw)
+            said = await self._admission.in_turns(parts) if len(raw) > LONG_MESSAGE else at_once(parts)
+            self._introduce(one, said, len(raw))
         await self._ready.wait()
         clock = asyncio.get_running_loop().time
         while raw is not EOF:

@@ -11,6 +11,7 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
 from xds_server.stream.limits import MalformedRequestError, TooLargeError, look_through, parts, without
+from xds_server.stream.protocol.parts import Parts
 from xds_server.stream.wire import NOBODY, Node, node_of
 
 SUPPORTS_ALL = "envoy.lrs.supports_send_all_clusters"
@@ -92,9 +93,10 @@ class LoadTerms:
     clusters: frozenset[str] | None
 
 
-def parse_introduction(raw: bytes) -> LoadRequest:
+def parse_introduction(raw: bytes) -> Parts[LoadRequest]:
     """Parse who somebody is, and not what is reported. Raises as `parse_load_request`."""
-    look_through(raw, dict([_LIST]))
+    yield from look_through(raw, dict([_LIST]))
+    yield
     return _request(_message(without(raw, _LIST[:1])), ReportedLoads())
 
 

@@ -65,7 +65,8 @@ class ResponsePlan:
     """What the next response of one type brings (`send`) and takes away (`remove`).
 
     `late` is what of it goes although something it requires is not there, `waiting` that more follows in bounded
-    time. About the `idle` names there is nothing to say, and those that are `leaving` do not exist. `catalog` is there if it brings everything.
+    time. About the `idle` names there is nothing to say, and those that are `leaving` do not exist. `catalog` is there
+    if it brings everything.
     """
 
     send: dict[str, Resource] = field(default_factory=dict)

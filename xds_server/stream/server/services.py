@@ -22,6 +22,7 @@ from xds_server.stream.protocol.messages import (
     Response,
     SotwRequest,
 )
+from xds_server.stream.protocol.parts import Parts, at_once
 from xds_server.stream.server.clients import ClientStream, StreamEnd
 from xds_server.stream.server.sessions import Sessions
 
@@ -40,6 +41,7 @@ PER_TYPE: Mapping[str, tuple[str, str]] = {
 NAMES = (ADS, *(service for service, _ in PER_TYPE.values()), LRS)
 
 Request = DeltaRequest | SotwRequest
+T = TypeVar("T")
 AnyRequest = TypeVar("AnyRequest", DeltaRequest, SotwRequest, Request)
 
 
@@ -80,7 +82,7 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
         try:
             with admission.visit(context.peer()):
                 async with admission.turn_of_strangers():
-                    node, request = wire.parse_sotw(raw)
+                    node, request = await _in_parts(wire.parse_sotw(raw), len(raw) > LONG_MESSAGE, admission)
                     standing = admission.standing(node, context)
                     admission.limits(standing.trusted).check(len(raw), request)
                     response = await sessions.fetch(node, typed(request, type_url), standing)
@@ -94,20 +96,25 @@ def _fetch(sessions: Sessions, identifier: str, type_url: str) -> grpc.RpcMethod
 
 @dataclass(frozen=True, slots=True)
 class DialectCodec:
-    """How the messages of a dialect are parsed and packed."""
+    """How the messages of a dialect are parsed and packed, in parts."""
 
-    parse: Callable[[bytes], tuple[wire.Node, Request]]
-    pack: Callable[[Response, str], bytes]
+    parse: Callable[[bytes], Parts[tuple[wire.Node, Request]]]
+    pack: Callable[[Response, str], Parts[bytes]]
 
 
 SOTW = DialectCodec(wire.parse_sotw, wire.pack_sotw)
 
 
+async def _parsed(codec: DialectCodec, raw: bytes, admission: ClientAdmission) -> tuple[wire.Node, Request]:
+    return await _in_parts(codec.parse(raw), len(raw) > LONG_MESSAGE, admission)
+
+
 async def _packed(codec: DialectCodec, response: Response, identifier: str, admission: ClientAdmission) -> bytes:
-    if not response.is_long:
-        return codec.pack(response, identifier)
-    async with admission.turn_of_long():
-        return codec.pack(response, identifier)
+    return await _in_parts(codec.pack(response, identifier), wire.is_long(response), admission)
+
+
+async def _in_parts(parts: Parts[T], is_long: bool, admission: ClientAdmission) -> T:
+    return await admission.in_turns(parts) if is_long else at_once(parts)
 
 
 class WrongTypeError(ProtocolError):
@@ -155,7 +162,7 @@ class StreamingMethod:
         first: Request | None = None
         if raw is not EOF:
             async with admission.turn_of_newcomers():
-                node, first = await self._parsed(raw)
+                node, first = await _parsed(self.codec, raw, admission)
                 self.sessions.streams.introduce(stream, node, admission.standing(node, context))
         while raw is not EOF:
             if stream.trusted:
@@ -168,15 +175,10 @@ class StreamingMethod:
         self.sessions.finish(stream)
 
     async def _take(self, stream: ClientStream, raw: bytes, parsed: Request | None) -> None:
-        request = parsed or (await self._parsed(raw))[1]
-        self.sessions.admission.limits(stream.trusted).check(len(raw), request)
+        admission = self.sessions.admission
+        request = parsed or (await _parsed(self.codec, raw, admission))[1]
+        admission.limits(stream.trusted).check(len(raw), request)
         await self.sessions.handle(stream, typed(request, self.type_url))
-
-    async def _parsed(self, raw: bytes) -> tuple[wire.Node, Request]:
-        if len(raw) <= LONG_MESSAGE:
-            return self.codec.parse(raw)
-        async with self.sessions.admission.turn_of_long():
-            return self.codec.parse(raw)
 
     async def _write(self, stream: ClientStream, context: ServicerContext) -> None:
         stall = self.sessions.timing.stall

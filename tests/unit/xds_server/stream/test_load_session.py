@@ -15,6 +15,7 @@ from xds_server.stream.load_reporting.wire import (
     parse_introduction,
     parse_load_request,
 )
+from xds_server.stream.protocol.parts import at_once
 from xds_server.stream.wire import MalformedRequestError
 
 A, B = frozenset({"a"}), frozenset({"a", "b"})
@@ -101,7 +102,7 @@ def test_a_report_in_parts_is_the_report():
     assert [one.cluster for one in request.loads.busy] == [one.cluster_name for one in message.cluster_stats][:-1]
     assert request.loads.names == {one.cluster_name for one in message.cluster_stats}
     assert request.loads.seconds == 1
-    who = parse_introduction(message.SerializeToString())
+    who = at_once(parse_introduction(message.SerializeToString()))
     assert (who.node, who.supports_all, who.loads) == (request.node, True, ReportedLoads())
 
 

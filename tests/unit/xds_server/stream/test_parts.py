@@ -5,10 +5,13 @@ import sys
 import pytest
 from scripted import cluster, endpoints, route
 
-from xds_server.snapshot.snapshot import CLUSTER, ROUTE, Snapshot
+from tests.support.protocol.attacks import repeated
+from xds_server.snapshot.snapshot import CLUSTER, ROUTE, Layered, Snapshot
+from xds_server.stream import wire
+from xds_server.stream.limits import OF_MEMBERS, TooLargeError, look_through
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.holdings import catalog_of
-from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, SotwRequest
+from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Response, SotwRequest
 from xds_server.stream.protocol.parts import MANY, at_once, batches
 from xds_server.stream.protocol.rejections import find_names
 
@@ -78,6 +81,22 @@ def little_while_much_waits(count):
     return session.receive(request, 0.0)
 
 
+def packed_answer(count):
+    resources = tuple(cluster(name) for name in names(count))
+    return wire.pack_delta(Response(CLUSTER, "n", "v", resources), "server")
+
+
+def packed_for_all(count):
+    resources = Layered({name: cluster(name) for name in names(count)})
+    resources.derived(wire.PackedEntries)
+    response = Response(CLUSTER, "n", "v", tuple(resources.values()), everything=resources)
+    return wire.pack_delta(response, "server")
+
+
+def packed_errors(count):
+    return wire.pack_sotw(Response(CLUSTER, "n", "v", missing=names(count)), "server")
+
+
 def calls_in_parts(parts):
     """Count the calls, of functions in Python and of those built in, in each part."""
     counts = [0]
@@ -106,12 +125,22 @@ def calls_in_parts(parts):
         all_refused,
         little_while_much_waits,
         lambda count: find_names("no", names(count)),
+        packed_answer,
+        packed_for_all,
+        packed_errors,
     ],
 )
 def test_no_part_of_what_a_client_says_is_longer_for_what_else_it_says(saying):
     few, every = calls_in_parts(saying(FEW)), calls_in_parts(saying(ALL))
     assert sum(every) > 2 * sum(few)
     assert max(every) < 1.5 * max(few)
+
+
+def test_a_message_is_looked_through_in_parts():
+    looked = look_through(repeated(3, b"a" * 50), {3: "names"})
+    assert next(looked) is None
+    with pytest.raises(TooLargeError, match=f"{OF_MEMBERS.names}"):
+        at_once(looked)
 
 
 def test_what_is_done_in_parts_comes_to_the_same():

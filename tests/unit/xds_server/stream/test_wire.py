@@ -7,12 +7,34 @@ from scripted import cluster
 
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, Layered
+from xds_server.stream import wire
 from xds_server.stream.protocol.messages import DeltaRequest, Response, SotwRequest
-from xds_server.stream.wire import DeltaParser, Node, UnknownRoleError, pack_delta, pack_sotw, parse_sotw
+from xds_server.stream.protocol.parts import at_once
+from xds_server.stream.wire import Node, UnknownRoleError
+
+
+class Parser:
+    def __init__(self):
+        self._parser = wire.DeltaParser()
+
+    def parse(self, raw):
+        return at_once(self._parser.parse(raw))
 
 
 def parse_delta(raw):
-    return DeltaParser().parse(raw)
+    return Parser().parse(raw)
+
+
+def parse_sotw(raw):
+    return at_once(wire.parse_sotw(raw))
+
+
+def pack_delta(response, identifier):
+    return at_once(wire.pack_delta(response, identifier))
+
+
+def pack_sotw(response, identifier):
+    return at_once(wire.pack_sotw(response, identifier))
 
 
 def test_a_delta_request_is_parsed():
@@ -42,7 +64,7 @@ def who_comes_back(name, versions):
 
 def test_what_many_say_who_come_back_is_one_value_whoever_says_it_and_in_whatever_order():
     versions = {f"cluster-{number}": str(number) for number in range(100)}
-    parser = DeltaParser()
+    parser = Parser()
     first, one = parser.parse(who_comes_back("one", versions))
     second, another = parser.parse(who_comes_back("another", dict(reversed(versions.items()))))
     assert (first.id, second.id) == ("one", "another")
@@ -54,7 +76,7 @@ def test_what_many_say_who_come_back_is_one_value_whoever_says_it_and_in_whateve
 
 def test_of_what_was_said_only_the_last_is_remembered():
     versions = {f"cluster-{number}": "1" for number in range(100)}
-    parser, raw = DeltaParser(), who_comes_back("one", versions)
+    parser, raw = Parser(), who_comes_back("one", versions)
     _, before = parser.parse(raw)
     for number in range(100):
         parser.parse(who_comes_back("one", {**versions, "cluster-0": f"{number}-{'x' * 200}"}))
@@ -68,7 +90,7 @@ def test_of_what_was_said_only_the_last_is_remembered():
 
 def test_what_is_remembered_of_short_names_has_a_bound_in_memory():
     """A name of five characters costs ten times its bytes: the bytes alone say nothing of what is kept."""
-    parser = DeltaParser()
+    parser = Parser()
     messages = [who_comes_back("one", {f"{number}{one:x}": "1" for one in range(15_000)}) for number in range(12)]
     tracemalloc.start()
     try:
@@ -142,3 +164,23 @@ def test_x27_a_sotw_response_names_what_is_missing():
     message = discovery_pb2.DiscoveryResponse.FromString(pack_sotw(Response(CLUSTER, "n", "v", missing=("b",)), "s"))
     (error,) = message.resource_errors
     assert (error.resource_name.name, error.error_detail.code) == ("b", 5)
+
+
+def test_what_is_not_text_is_told_by_its_kind():
+    """A list has room for tens of thousands of values, each of which protobuf would write on lines of its own."""
+    message = discovery_pb2.DiscoveryRequest()
+    message.node.metadata.update({"role": [1.0] * 1000})
+    with pytest.raises(UnknownRoleError, match="'list_value'"):
+        parse_sotw(message.SerializeToString())
+
+
+def test_what_many_want_who_join_is_packed_by_all_of_them_together():
+    resources = Layered({f"{number}": cluster(f"{number}") for number in range(2000)})
+    response = Response(CLUSTER, "n", "v", tuple(resources.values()), everything=resources)
+    one, other = (wire.pack_delta(response, "server") for _ in range(2))
+    assert wire.is_long(response)
+    next(one)
+    packed = at_once(other)
+    assert not wire.is_long(response)
+    assert at_once(one) == packed == pack_delta(response, "server")
+    assert len(discovery_pb2.DeltaDiscoveryResponse.FromString(packed).resources) == 2000
