@@ -25,6 +25,7 @@ from xds_server.resources import names
 from xds_server.resources.backend_names import backend_name
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LoadStream, parse_load_request
+from xds_server.stream.protocol.parts import at_once
 from xds_server.stream.wire import TOKEN_FIELD
 
 MODELS = [RouteKey.of_model("default", f"model-{number}") for number in range(1000)]
@@ -47,7 +48,7 @@ def _measure(busy: int) -> None:
     for second in range(ROUNDS):
         now = float(second)
         parsed, parsing = _timed(lambda: parse_load_request(raw))
-        _, counting = _timed(lambda: loads.report_received(stream, parsed.loads, now))  # noqa: B023
+        _, counting = _timed(lambda: at_once(loads.report_received(stream, parsed.loads, now)))  # noqa: B023
         told, telling = _timed(lambda: _lines(reader, now))  # noqa: B023
         _, merging = _timed(lambda: _merge(fleet, told))  # noqa: B023
         times.append([parsing, counting, telling, merging])

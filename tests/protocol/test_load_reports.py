@@ -50,6 +50,7 @@ class Heard:
         clusters = report.busy
         if any(one.cluster == "trouble" for one in clusters):
             raise RuntimeError("trouble")
+        yield
         self.reports.append((stream, {one.cluster: one.localities[0].issued for one in clusters}))
 
     def stream_ended(self, stream, now):

@@ -37,6 +37,7 @@ from xds_server.routes.credentials import ServingProblem
 from xds_server.routes.translation import NOT_TRANSLATED
 from xds_server.snapshot.snapshot import EMPTY, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
+from xds_server.stream.protocol.parts import at_once
 from xds_server.stream.server.clients import Progress
 
 FORGETS_SOON, FORGETS_LATE = ReportTiming(forget_after=0.5), ReportTiming(forget_after=PATIENCE)
@@ -438,7 +439,8 @@ async def unknown(this: Following, why: str) -> None:
 
 
 def hears(replica: Replica, stream: LoadStream, *clusters: ClusterLoad) -> None:
-    replica.loads.report_received(stream, ReportedLoads.of(clusters), asyncio.get_running_loop().time())
+    now = asyncio.get_running_loop().time()
+    at_once(replica.loads.report_received(stream, ReportedLoads.of(clusters), now))
 
 
 async def test_loads_are_followed_and_change_no_report(replica: Replica) -> None:

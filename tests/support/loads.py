@@ -16,6 +16,7 @@ from xds_server.stream.load_reporting.wire import (
     LocalityLoad,
     ReportedLoads,
 )
+from xds_server.stream.protocol.parts import at_once
 
 PLAIN, WITH_CREDENTIAL = a_remote(), a_remote(auth=with_key())
 BACKEND, BACKEND_WITH_CREDENTIAL = backend_name(A, PLAIN), backend_name(A, WITH_CREDENTIAL)
@@ -28,7 +29,7 @@ def load(cluster: str, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -
 
 def hears(loads: Loads, stream: LoadStream, clusters: Iterable[ClusterLoad], now: float) -> None:
     """A report of these clusters was heard."""
-    loads.report_received(stream, ReportedLoads.of(clusters), now)
+    at_once(loads.report_received(stream, ReportedLoads.of(clusters), now))
 
 
 def to_local(model: RouteKey, sent: int = 0, ok: int = 0, bad: int = 0, now: int = 0) -> ClusterLoad:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from typing import NamedTuple
 
 from controller.api.contract.reports import Count
 from controller.api.contract.route import REMOTE, Route, RouteKey
@@ -17,6 +18,7 @@ from xds_server.resources.names import LOCAL, Side, is_backend, side_of_cluster
 from xds_server.resources.routing import is_direct
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import LocalityLoad, ReportedLoads
+from xds_server.stream.protocol.parts import Parts, at_once, batches
 
 ZERO = Count()
 
@@ -46,9 +48,11 @@ class BackendUsers:
 
     A request that fails over to the backend, or that goes there by the internal listener, passes a cluster of its route
     first. Only a share of the split that is sent to a backend directly shows in the backend's cluster alone.
+    `revision` is another after each change.
     """
 
     def __init__(self) -> None:
+        self.revision = 0
         self._sides: dict[RouteKey, tuple[str, ...]] = {}
         self._backends: dict[RouteKey, dict[str, str]] = {}
         self._users: dict[str, set[str]] = defaultdict(set)
@@ -102,6 +106,7 @@ class BackendUsers:
 
     def _set_backends(self, key: RouteKey, backends: Mapping[str, str], direct: Collection[str]) -> frozenset[str]:
         """Set what backends the sides of a route use, and directly; return those that nobody uses any more."""
+        self.revision += 1
         before = self._backends.pop(key, {})
         for side, backend in before.items():
             self._users[backend].discard(side)
@@ -119,6 +124,18 @@ class BackendUsers:
         for backend in unused:
             del self._users[backend], self._direct[backend], self._last_direct[backend]
         return unused
+
+
+class FoundClusters(NamedTuple):
+    """What clusters that are new in a report count for, by their names, and at which revision of the routes.
+
+    That is the side that a cluster is named after, if any, and the name that it counts as; None if nobody counts it. A
+    side that no route has is left out. `backends` are those of the clusters that are one.
+    """
+
+    revision: int
+    clusters: Mapping[str, tuple[Side | None, str | None]]
+    backends: AbstractSet[str]
 
 
 class StreamCounts:
@@ -146,11 +163,35 @@ class StreamCounts:
         # By backend: what it counted and nobody was told of yet; below zero what is to be subtracted.
         self._ahead: dict[str, Count] = {}
 
-    def add_report(self, report: ReportedLoads, users: BackendUsers, now: float) -> Mapping[str, Count]:
-        """Add a report; return what is new in it, by the same names as `counts`."""
+    def find_clusters(self, report: ReportedLoads, users: BackendUsers) -> Parts[FoundClusters | None]:
+        """Look up the clusters that are new in a report, for `add_report`: there may be thousands. None are: None."""
+        if self._knows_all(report.names):
+            return None
+        found = FoundClusters(users.revision, clusters := {}, backends := set())
+        for names in batches(report.names - self._tracked.keys()):
+            for cluster in names:
+                side, counted = side_of_cluster(cluster), users.counts_as(cluster)
+                if counted or not (side or is_backend(cluster)):
+                    # Another cluster is on the way to one of the sides, where what passes it is counted.
+                    clusters[cluster] = side, counted
+                    if counted and is_backend(cluster):
+                        backends.add(cluster)
+            yield
+        return found
+
+    def add_report(
+        self, report: ReportedLoads, users: BackendUsers, now: float, found: FoundClusters | None
+    ) -> Mapping[str, Count]:
+        """Add a report, of which `find_clusters` found these; return what is new in it, by the same names as `counts`.
+
+        Should the routes have changed since, they are looked up again.
+        """
+        if not self._knows_all(report.names) and (found is None or found.revision != users.revision):
+            found = at_once(self.find_clusters(report, users))
         self.reports += 1
         new: dict[str, Count] = {}
-        self._track(report.names, users)
+        if found:
+            self._track(report.names, users, found)
         for load in report.busy:
             name = self._tracked.get(load.cluster)
             if name is not None:
@@ -198,22 +239,20 @@ class StreamCounts:
         self._changed.pop(name, None)
         self._changed[name] = self.reports
 
-    def _track(self, reported: frozenset[str], users: BackendUsers) -> None:
+    def _knows_all(self, reported: frozenset[str]) -> bool:
+        return reported == self._named and len(self._tracked) == len(reported)
+
+    def _track(self, reported: frozenset[str], users: BackendUsers, found: FoundClusters) -> None:
         """Begin to count for clusters that are new in a report: from now on, what is not mentioned of them is zero."""
-        if reported == self._named and len(self._tracked) == len(reported):
-            return
         self._named = reported
         self._tracked = {cluster: side for cluster, side in self._tracked.items() if cluster in reported}
-        for cluster in reported - self._tracked.keys():
-            side, counted = side_of_cluster(cluster), users.counts_as(cluster)
-            if counted or not (side or is_backend(cluster)):
-                # The other clusters are on the way to one of the sides, where what passes them is counted.
-                self._tracked[cluster] = counted
+        for cluster, (side, counted) in found.clusters.items():
+            self._tracked[cluster] = counted
             if side and counted and (side.name == LOCAL or str(Side(side.key, LOCAL)) in self.counts):
                 for name in users.sides(side.key):
                     if name not in self.counts:
                         self._set(name, ZERO)
-        self._backends = {cluster for cluster in self._tracked if is_backend(cluster)}
+        self._backends = {one for one in self._backends if one in self._tracked} | found.backends
 
     def _divide(self, new: dict[str, Count], users: BackendUsers) -> None:
         """Count what backends report for the sides that sent it.

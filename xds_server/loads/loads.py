@@ -17,6 +17,7 @@ from xds_server.resources.loops import CAME_BACK, LEADS_HERE, LOOP_METRICS
 from xds_server.resources.names import LOCAL, is_backend
 from xds_server.snapshot.snapshot import ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
+from xds_server.stream.protocol.parts import Parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,13 @@ class Loads:
         """Have `callback` called whenever a report changed a count. It must not wait."""
         self._subscribers.append(callback)
 
-    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> Parts[None]:
         """Add a report of a client."""
-        counts = self._streams.setdefault(stream, StreamCounts())
+        counts = self._streams.get(stream) or StreamCounts()
+        found = yield from counts.find_clusters(report, self._users)
+        self._streams[stream] = counts
         before = counts.reports
-        new = counts.add_report(report, self._users, now)
+        new = counts.add_report(report, self._users, now, found)
         changed = tuple(counts.changed_since(before))
         for name in changed:
             if name not in counts.unknown:

@@ -29,7 +29,7 @@ from xds_server.stream.load_reporting.wire import (
     parse_load_request,
 )
 from xds_server.stream.protocol.messages import ProtocolError
-from xds_server.stream.protocol.parts import at_once
+from xds_server.stream.protocol.parts import Parts, at_once
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +39,11 @@ LRS = "envoy.service.load_stats.v3.LoadReportingService"
 class LoadReceiver(Protocol):
     """Who gets to know what clients report. It must not wait."""
 
-    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> Parts[None]:
         """A client sent a report: nothing in the first message of one that was never asked. `now` is a steady clock's.
 
         What it says is said once: should it come back, with another stream, here or elsewhere, it says what is new.
+        Between the parts others go on; the stream says nothing else meanwhile, but may end.
         """
 
     def stream_ended(self, stream: LoadStream, now: float) -> None:
@@ -52,8 +53,9 @@ class LoadReceiver(Protocol):
 class Unobserved:
     """Reports that nobody wants to know of."""
 
-    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> None:
+    def report_received(self, stream: LoadStream, report: ReportedLoads, now: float) -> Parts[None]:
         """Take no notice."""
+        yield
 
     def stream_ended(self, stream: LoadStream, now: float) -> None:
         """Take no notice."""
@@ -178,20 +180,14 @@ class LoadStreams:
 
     async def _take(self, stream: LoadStream, raw: bytes) -> None:
         """Read a report and pass it on, and have others go on meanwhile: where there are thousands of clusters."""
-        if len(raw) <= LONG_MESSAGE:
-            self._observe(stream, parse_load_request(raw))
-            return
-        requests, parts = list[LoadRequest](), parse_in_parts(raw)
-        while True:
-            async with self._admission.turn_of_long():
-                if (request := next(parts, None)) is None:
-                    self._observe(stream, joined(requests))
-                    return
-                requests.append(request)
-
-    def _observe(self, stream: LoadStream, request: LoadRequest) -> None:
+        is_long = len(raw) > LONG_MESSAGE
+        request = await self._admission.in_turns(_parsing(raw)) if is_long else parse_load_request(raw)
         try:
-            self._observer.report_received(stream, request.loads, asyncio.get_running_loop().time())
+            observing = self._observer.report_received(stream, request.loads, asyncio.get_running_loop().time())
+            if is_long:
+                await self._admission.in_turns(observing)
+            else:
+                at_once(observing)
         except Exception:
             # A mistake of ours costs a report; a stream that ended would be there again in five seconds, and as wrong.
             log.exception("load report not taken", extra={"node": stream.node})
@@ -225,3 +221,11 @@ class LoadStreams:
             one.stream = LoadStream(node.id, time.time() + next(self._numbers) * 1e-6)
         level = logging.INFO if trusted else logging.DEBUG  # strangers come as often as they like
         log.log(level, "load reports begin", extra={"node": node.id, "peer": one.context.peer(), "counts": trusted})
+
+
+def _parsing(raw: bytes) -> Parts[LoadRequest]:
+    requests = []
+    for request in parse_in_parts(raw):
+        requests.append(request)
+        yield
+    return joined(requests)

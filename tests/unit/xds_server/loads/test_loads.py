@@ -15,6 +15,7 @@ from xds_server.resources.backend_names import backend_name
 from xds_server.resources.loops import LEADS_HERE
 from xds_server.snapshot.snapshot import CLUSTER, ResourceKey
 from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, LocalityLoad, ReportedLoads
+from xds_server.stream.protocol.parts import at_once
 
 NEXT_DOOR = RouteKey.of_model("next", "door")
 OF_A = frozenset({"model/default/a/remote"})
@@ -294,6 +295,19 @@ def test_a_remote_backend_that_comes_later_has_had_no_requests():
     serves_both(loads, remote=50)
     hears(loads, FIRST, (to_local(A), away(A), load("model/default/a/remote-b")), 2.0)
     assert of(loads, "model/default/a/remote-b") == Count()
+
+
+def test_a_route_that_comes_or_goes_while_a_report_is_read_counts_as_it_does_then():
+    loads = heard(models=(A,))
+    report = ReportedLoads.of((to_local(A, sent=1), to_local(B, sent=2)))
+    parts = loads.report_received(FIRST, report, 1.0)
+    next(parts)
+    assert loads.streams(1.0) == {}
+    loads.remove_route(A)
+    serves(loads, B)
+    at_once(parts)
+    assert of(loads) is None
+    assert of(loads, "model/default/b/local") == Count(2, 0, 0, 0)
 
 
 def test_all_sides_of_a_route_that_is_gone_are_forgotten():

@@ -6,9 +6,11 @@ import pytest
 from scripted import cluster, endpoints, route
 
 from tests.support.protocol.attacks import repeated
+from xds_server.loads.loads import Loads
 from xds_server.snapshot.snapshot import CLUSTER, ROUTE, Layered, Snapshot
 from xds_server.stream import wire
 from xds_server.stream.limits import OF_MEMBERS, TooLargeError, look_through
+from xds_server.stream.load_reporting.wire import ClusterLoad, LoadStream, ReportedLoads
 from xds_server.stream.protocol.dialects import DeltaSession, SotwSession
 from xds_server.stream.protocol.holdings import catalog_of
 from xds_server.stream.protocol.messages import ClientTerms, DeltaRequest, Response, SotwRequest
@@ -97,6 +99,11 @@ def packed_errors(count):
     return wire.pack_sotw(Response(CLUSTER, "n", "v", missing=names(count)), "server")
 
 
+def reported(count):
+    clusters = [ClusterLoad(f"default/{name}/local", 1.0) for name in names(count)]
+    return Loads().report_received(LoadStream("envoy", 1.0), ReportedLoads.of(clusters), 1.0)
+
+
 def calls_in_parts(parts):
     """Count the calls, of functions in Python and of those built in, in each part."""
     counts = [0]
@@ -125,6 +132,7 @@ def calls_in_parts(parts):
         all_refused,
         little_while_much_waits,
         lambda count: find_names("no", names(count)),
+        reported,
         packed_answer,
         packed_for_all,
         packed_errors,
