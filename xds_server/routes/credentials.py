@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,6 +30,8 @@ from controller.api.resources.backend import RemoteBackend
 from controller.api.schema.errors import InvalidObjectError
 from controller.api.schema.hosts import DEFAULT_PORT, resolved_of
 from controller.store.objects import ObjectRef, StoredObject
+from xds_server.resources import pem
+from xds_server.resources.pem import PemError, PemMemory
 from xds_server.resources.secret import Values, credential_of, secret_resources
 from xds_server.snapshot.snapshot import Resource, ResourceKey
 
@@ -39,15 +40,14 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 # What a header and RFC 6749 (appendix A) let through.
 _PRINTABLE = re.compile(r"[ -~]+")
-_CERTIFICATE = re.compile(
-    r"-----BEGIN CERTIFICATE-----\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----", re.ASCII
-)
-_PRIVATE_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----[A-Za-z0-9+/=\s]+-----END \1-----", re.ASCII)
+
+# In characters of base64 with line breaks: no longer text is looked at.
+_LONGEST = 2 * pem.LONGEST
 
 # Finds an object; one that has a route as it was when the route was decided.
 Find = Callable[[ObjectRef], StoredObject | None]
-# Returns a value, which is called by this name, in the form in which it is used. Raises UnusableError.
-Check = Callable[[SecretStr, str], SecretStr]
+# Returns a value in PEM in the form in which it is used (raises PemError); None for what is sent in a header.
+Check = Callable[[SecretStr], SecretStr] | None
 
 
 class UnusableError(Exception):
@@ -95,7 +95,9 @@ class ResolvedRoute:
     values: Values = field(default_factory=dict, repr=False)
 
 
-def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecrets) -> ResolvedRoute:
+def resolve_credentials(
+    key: RouteKey, route: Route, find: Find, own: ServerSecrets, memory: PemMemory
+) -> ResolvedRoute:
     """Find everything secret that a route needs.
 
     What is not there takes all that leaves with it: a request never leaves without the credential, or the verification,
@@ -105,7 +107,7 @@ def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecr
     problems: list[ServingProblem] = []
     for source, check, host in _needed(route.remotes):
         try:
-            values[source] = check(*_value_of(key, source, host, find, own))
+            values[source] = _checked(check, *_value_of(key, source, host, find, own), memory)
         except UnusableError as error:
             problems.append(ServingProblem(error.reason, str(error)))
     if any(_borrows_credential(remote, own.default_remote) for remote in route.remotes):
@@ -117,6 +119,15 @@ def resolve_credentials(key: RouteKey, route: Route, find: Find, own: ServerSecr
     for remote in route.remotes:
         secrets |= {one.key: one for one in secret_resources(key, remote, values, own.version_key)}
     return ResolvedRoute(route, tuple(secrets.values()), values=values)
+
+
+def _checked(check: Check, value: SecretStr, name: str, memory: PemMemory) -> SecretStr:
+    if check is None:
+        return header_value(value, name)
+    try:
+        return memory.found(check, value)
+    except PemError as fault:
+        raise UnusableError(f"{name} {fault}") from None
 
 
 def _borrows_credential(remote: Remote, default: RemoteBackend | None) -> bool:
@@ -163,14 +174,14 @@ def _needed(remotes: Iterable[Remote]) -> Iterable[tuple[CredentialSource, Check
     """List the sources of remote backends, each with what its value must be, and the host that it is used with."""
     for remote in remotes:
         if remote.tls and remote.tls.ca:
-            yield remote.tls.ca, authorities, remote.host
+            yield remote.tls.ca, pem.authorities, remote.host
         if remote.tls and remote.tls.client_certificate:
-            yield remote.tls.client_certificate.certificate, certificates, remote.host
-            yield remote.tls.client_certificate.private_key, private_key, remote.host
+            yield remote.tls.client_certificate.certificate, pem.certificates, remote.host
+            yield remote.tls.client_certificate.private_key, pem.private_key, remote.host
         if remote.auth:
             oauth = remote.auth.oauth
             host = (urlsplit(oauth.token_url).hostname or "") if oauth else remote.host
-            yield credential_of(remote.auth), header_value, host
+            yield credential_of(remote.auth), None, host
 
 
 def _value_of(
@@ -233,6 +244,8 @@ def _names_host(hosts: str, host: str, ref: ObjectRef) -> bool:
 def value_in_secret(ref: ObjectRef, key: str, secret: Secret) -> tuple[SecretStr, str]:
     """Return what a Secret has under a key, and what to call it. Raises UnusableError."""
     name = f'{ref}: key "{key}"'
+    if any(len(held[key].get_secret_value()) > _LONGEST for held in (secret.string_data, secret.data) if key in held):
+        raise UnusableError(f"{name} is longer than anything that is used")
     # As the API server merges the two when it is given both.
     if key in secret.string_data:
         return secret.string_data[key], name
@@ -266,50 +279,3 @@ def header_value(value: SecretStr, name: str) -> SecretStr:
     if not _PRINTABLE.fullmatch(text):
         raise UnusableError(f"{name} has characters that are not printable ASCII")
     return SecretStr(text)
-
-
-def certificates(value: SecretStr, name: str) -> SecretStr:
-    """Check certificates in PEM, one or more; what stands between them is left out."""
-    return _joined(_parsed_certificates(value, name)[0])
-
-
-def authorities(value: SecretStr, name: str) -> SecretStr:
-    """Check certificates of authorities, and put those that live longest in front.
-
-    Of two with one name and one key, Envoy takes the first, also if it has expired: a list that has a renewed authority
-    behind the old one would do until the old one expires, and not a second longer.
-    """
-    found, context = _parsed_certificates(value, name)
-    listed = zip(context.get_ca_certs(binary_form=True), context.get_ca_certs(), strict=True)
-    ends = {der: _seconds(str(fields["notAfter"])) for der, fields in listed}
-    # What is no authority, a server's own certificate for example, is not listed there; its place does not matter.
-    return _joined(sorted(found, key=lambda pem: -ends.get(ssl.PEM_cert_to_DER_cert(pem), 0)))
-
-
-def _parsed_certificates(value: SecretStr, name: str) -> tuple[list[str], ssl.SSLContext]:
-    found = _CERTIFICATE.findall(value.get_secret_value())
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context.load_verify_locations(cadata="\n".join(found))
-    except (ssl.SSLError, ValueError):
-        raise UnusableError(f"{name} is not a certificate in PEM") from None
-    return found, context
-
-
-def _seconds(time: str) -> int:
-    try:
-        return ssl.cert_time_to_seconds(time)
-    except ValueError:  # a certificate may have anything there
-        return 0
-
-
-def _joined(pems: Iterable[str]) -> SecretStr:
-    return SecretStr("\n".join([*pems, ""]))
-
-
-def private_key(value: SecretStr, name: str) -> SecretStr:
-    """Check a private key in PEM. Whether it belongs to the certificate is for Envoy to say."""
-    found = _PRIVATE_KEY.search(value.get_secret_value())
-    if found is None:
-        raise UnusableError(f"{name} is not a private key in PEM, without a passphrase")
-    return SecretStr(f"{found[0]}\n")

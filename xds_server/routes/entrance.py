@@ -9,19 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Any
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
 from pydantic import SecretStr
 
 from controller.api.contract.credentials import SERVING
@@ -31,15 +19,14 @@ from controller.api.kubernetes.objects import Secret
 from controller.api.registry import SECRET
 from controller.store.objects import ObjectRef
 from xds_server.resources.jwks import JwksError, public_keys
+from xds_server.resources.pem import PemError, PemMemory, authorities, served_pair
 from xds_server.resources.secret import CertificatePair, entrance_secrets
 from xds_server.routes.credentials import (
     Find,
     ServerSecrets,
     ServingProblem,
     UnusableError,
-    authorities,
     permitted_secret,
-    private_key,
     value_in_secret,
 )
 from xds_server.snapshot.snapshot import Resource
@@ -50,13 +37,6 @@ JWKS_NOT_USABLE = "JwksNotUsable"
 SERVER_NAME_TAKEN = "ServerNameTaken"
 
 _TLS_SECRET = "kubernetes.io/tls"
-
-# What Envoy serves with (Envoy, "TlsCertificate"; BoringSSL): it refuses all others.
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
-_RSA_BITS = 2048
-
-# Pairs of certificate and key that are remembered with what they were found to be.
-_REMEMBERED = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +76,9 @@ class Entrances:
     that is there. One that is gone, or that may not be served with any more, closes its entrances.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: PemMemory) -> None:
         self._served: dict[ObjectRef, CertificatePair] = {}
-        # Each change of a route asks again, and keys of RSA take their time.
-        self._pair = lru_cache(_REMEMBERED)(_checked_pair)
+        self._memory = memory
 
     def resolve(
         self, key: RouteKey, route: Route, find: Find, own: ServerSecrets, now: datetime | None
@@ -121,7 +100,7 @@ class Entrances:
                 problems.append(EntranceProblem(CERTIFICATE_EXPIRED, words, closes=False))
         trusted = None
         try:
-            trusted = _authorities(key, route.tls, find, own)
+            trusted = self._authorities(key, route.tls, find, own)
         except UnusableError as error:
             problems.append(EntranceProblem(error.reason, str(error)))
         found = ResolvedEntrance(problems=tuple(problems))
@@ -139,7 +118,7 @@ class Entrances:
             self._served.pop(ref, None)
             raise
         try:
-            self._served[ref] = self._pair(*_pair_in(ref, secret), str(ref))
+            self._served[ref] = self._pair_in(ref, secret)
         except UnusableError as error:
             if ref not in self._served:
                 raise
@@ -147,74 +126,32 @@ class Entrances:
             problems.append(EntranceProblem(error.reason, words, closes=False))
         return self._served[ref]
 
+    def _pair_in(self, ref: ObjectRef, secret: Secret) -> CertificatePair:
+        if secret.type != _TLS_SECRET:
+            raise UnusableError(f"{ref} is not of the type {_TLS_SECRET}", CERTIFICATE_NOT_USABLE)
+        chain, own = (value_in_secret(ref, name, secret)[0] for name in ("tls.crt", "tls.key"))
+        try:
+            return self._memory.found(served_pair, chain, own)
+        except PemError as fault:
+            raise UnusableError(f"{ref}: {fault}", CERTIFICATE_NOT_USABLE) from None
 
-def _pair_in(ref: ObjectRef, secret: Secret) -> tuple[SecretStr, SecretStr]:
-    if secret.type != _TLS_SECRET:
-        raise UnusableError(f"{ref} is not of the type {_TLS_SECRET}", CERTIFICATE_NOT_USABLE)
-    return value_in_secret(ref, "tls.crt", secret)[0], value_in_secret(ref, "tls.key", secret)[0]
+    def _authorities(self, key: RouteKey, tls: EntranceTls, find: Find, own: ServerSecrets) -> SecretStr | None:
+        """Return the authorities of clients, all of them in one; None where clients show no certificate."""
+        if tls.client_validation is None:
+            return None
+        found = []
+        for name in tls.client_validation.authorities:
+            ref = ObjectRef(SECRET.kind, key.namespace, name)
+            secret = permitted_secret(ref, find, SERVING if own.opt_in else None)
+            found.append(self._checked_authorities(*value_in_secret(ref, "ca.crt", secret)).get_secret_value())
+        # Over all of them, those that live longest are in front: a renewed one may be in a Secret of its own.
+        return self._checked_authorities(SecretStr("".join(found)), "spec.tls.clientValidation")
 
-
-def _checked_pair(certificate: SecretStr, key: SecretStr, whose: str) -> CertificatePair:
-    """Check a chain of certificates and the private key of the first. Raises UnusableError."""
-    try:
-        chain = x509.load_pem_x509_certificates(certificate.get_secret_value().encode())
-        public = chain[0].public_key()
-    except (ValueError, UnsupportedAlgorithm):
-        raise UnusableError(f'{whose}: key "tls.crt" is not a certificate in PEM', CERTIFICATE_NOT_USABLE) from None
-    pem = private_key(key, f'{whose}: key "tls.key"').get_secret_value()
-    try:
-        # Whether a number is prime takes seconds to say, and Envoy does not ask.
-        own = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise UnusableError(f'{whose}: key "tls.key" is not a private key in PEM', CERTIFICATE_NOT_USABLE) from None
-    if _bytes_of(own.public_key()) != _bytes_of(public) or not _belongs_together(own):
-        words = f'{whose}: key "tls.key" is not the private key of the first certificate in "tls.crt"'
-        raise UnusableError(words, CERTIFICATE_NOT_USABLE)
-    # One that is written in another way, as of RSASSA-PSS or with a curve that is spelled out, Envoy does not read.
-    is_plain = _bytes_of(public) in chain[0].tbs_certificate_bytes
-    strong = (isinstance(public, rsa.RSAPublicKey) and public.key_size >= _RSA_BITS) or (
-        isinstance(public, ec.EllipticCurvePublicKey) and public.curve.name in _CURVES
-    )
-    if not (strong and is_plain):
-        words = f"must be of RSA with {_RSA_BITS} bits or more, or of the curve P-256, P-384 or P-521"
-        raise UnusableError(f"{whose}: its key {words}", CERTIFICATE_NOT_USABLE)
-    text = b"".join(one.public_bytes(Encoding.PEM) for one in chain).decode()
-    written = own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return CertificatePair(SecretStr(text), SecretStr(written), chain[0].not_valid_after_utc)
-
-
-def _belongs_together(key: Any) -> bool:
-    """Tell whether the numbers of a key of RSA are those of one key (RFC 8017, section 3.2), as Envoy asks."""
-    if not isinstance(key, rsa.RSAPrivateKey):
-        return True
-    whole = key.private_numbers()
-    p, q, d = whole.p, whole.q, whole.d
-    return (
-        min(p, q) > 1
-        and p * q == whole.public_numbers.n
-        and all(d * whole.public_numbers.e % (prime - 1) == 1 for prime in (p, q))
-        and (whole.dmp1, whole.dmq1) == (d % (p - 1), d % (q - 1))
-        and whole.iqmp < p
-        and whole.iqmp * q % p == 1
-    )
-
-
-def _bytes_of(key: Any) -> bytes:
-    written: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return written
-
-
-def _authorities(key: RouteKey, tls: EntranceTls, find: Find, own: ServerSecrets) -> SecretStr | None:
-    """Return the authorities of clients, all of them in one; None where clients show no certificate."""
-    if tls.client_validation is None:
-        return None
-    found = []
-    for name in tls.client_validation.authorities:
-        ref = ObjectRef(SECRET.kind, key.namespace, name)
-        secret = permitted_secret(ref, find, SERVING if own.opt_in else None)
-        found.append(authorities(*value_in_secret(ref, "ca.crt", secret)).get_secret_value())
-    # Over all of them, those that live longest are in front: a renewed one may be in a Secret of its own.
-    return authorities(SecretStr("".join(found)), "spec.tls.clientValidation")
+    def _checked_authorities(self, value: SecretStr, name: str) -> SecretStr:
+        try:
+            return self._memory.found(authorities, value)
+        except PemError as fault:
+            raise UnusableError(f"{name} {fault}") from None
 
 
 def _faults_of_keys(providers: tuple[JwtProvider, ...]) -> Iterator[str]:

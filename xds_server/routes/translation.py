@@ -13,6 +13,7 @@ from controller.api.contract.route import LocalBackend, Remote, Route, RouteKey
 from controller.api.destinations import ANYWHERE, Destinations
 from controller.api.kubernetes.endpoints import EndpointGuard, Replica, admit_all, replicas_of, taken
 from controller.api.resources.backend import RemoteBackend
+from xds_server.resources.pem import PemMemory
 from xds_server.resources.remote_backend import hosts_of
 from xds_server.resources.secret import Values
 from xds_server.resources.translator import EnvoySettings, Translator, WaysIn
@@ -118,7 +119,8 @@ class RouteTranslator:
         self._options = options
         self._secrets = options.secrets
         self._translators: dict[Scope, Translator] = {}
-        self._entrances = Entrances()
+        self._memory = PemMemory()
+        self._entrances = Entrances(self._memory)
 
     def replace_default_remote(self, default_remote: RemoteBackend) -> None:
         """Translate with another credential of the default backend from now on."""
@@ -157,7 +159,7 @@ class RouteTranslator:
         entrance = self._entrances.resolve(key, found.route, self._index.find, self._secrets, now)
         if entrance.is_closed:
             return TranslatedRoute({}, (*found.problems, *entrance.problems), accepted=found.accepted)
-        resolved = resolve_credentials(key, found.route, self._index.find, self._secrets)
+        resolved = resolve_credentials(key, found.route, self._index.find, self._secrets, self._memory)
         lost = tuple(self._lost_names(key, found.route, record))
         problems = (*found.problems, *entrance.problems, *lost, *resolved.problems)
         if refusals := tuple(self._refusals(found.route)):
@@ -190,7 +192,7 @@ class RouteTranslator:
         route = record.would_be
         if route is None or reads_spec(route):
             return
-        problems = resolve_credentials(key, route, self._index.find, self._secrets).problems
+        problems = resolve_credentials(key, route, self._index.find, self._secrets, self._memory).problems
         if found := (*problems, *self._refusals(route)):
             words = "; ".join(one.message for one in found)
             yield from (ShadowedProblem(found[0].reason, words, remote) for remote in route.remotes)

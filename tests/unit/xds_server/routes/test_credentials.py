@@ -18,10 +18,12 @@ from controller.api.schema.values import parse
 from tests.support.objects import a_model, a_secret
 from tests.support.resources import message_of
 from tests.support.routes import A, a_remote, a_route, a_route_with, over_tls, with_key, with_token
-from xds_server.routes import credentials
+from xds_server.resources import pem
+from xds_server.resources.pem import PemError, PemMemory
 from xds_server.routes.credentials import (
     ServerSecrets,
     UnusableError,
+    header_value,
     reads_spec,
     referred_secrets,
     resolve_credentials,
@@ -48,7 +50,7 @@ def words(resolved):
 
 def served(route, *objects, model=A, own=None):
     found = {one.ref: one.stored() for one in objects}
-    return resolve_credentials(model, route, found.get, own or ServerSecrets(version_key=KEY))
+    return resolve_credentials(model, route, found.get, own or ServerSecrets(version_key=KEY), PemMemory())
 
 
 def secrets_of(result):
@@ -138,11 +140,13 @@ def test_what_cannot_be_a_credential_is_told_without_it(secret, problem):
     assert result.route == a_route()
 
 
-@pytest.mark.parametrize("check", [credentials.header_value, credentials.certificates, credentials.private_key])
+@pytest.mark.parametrize(
+    "check", [lambda value: header_value(value, "it"), pem.certificates, pem.authorities, pem.private_key]
+)
 @pytest.mark.parametrize("value", ["", f"\x00{HUSH}", f"-----BEGIN CERTIFICATE-----\n{HUSH}", f"{HUSH}ü"])
 def test_no_exception_holds_a_value(check, value):
-    with pytest.raises(UnusableError) as caught:
-        check(SecretStr(value), "it")
+    with pytest.raises((UnusableError, PemError)) as caught:
+        check(SecretStr(value))
     assert HUSH not in "".join(traceback.format_exception(caught.value))
 
 
@@ -172,7 +176,7 @@ def test_of_the_authorities_a_renewed_one_is_in_front_of_the_one_that_expires(pk
     key = ec.generate_private_key(ec.SECP256R1())
     old, new = an_authority(key, 2020), an_authority(key, 2040)
     route = a_route(a_remote(tls=over_tls(ca="c", certificate="d")), away=30)
-    leaf, *_ = credentials.certificates(SecretStr(pki["tls__crt"]), "it").get_secret_value().split("-----END")
+    leaf, *_ = pem.certificates(SecretStr(pki["tls__crt"])).get_secret_value().split("-----END")
     shown = a_secret("d").holding(tls__crt=pki["tls__crt"] + old + new, tls__key=pki["tls__key"])
 
     authorities, certificate = secrets_of(served(route, a_secret("c").holding(ca__crt=old + new), shown))

@@ -18,6 +18,7 @@ from tests.support.resources import message_of
 from tests.support.routes import A, B, a_remote, a_route, with_key
 from tests.support.store import settled
 from xds_server.reports import Reports
+from xds_server.resources.pem import PemMemory
 from xds_server.resources.translator import EnvoySettings
 from xds_server.routes.credentials import ServerSecrets
 from xds_server.routes.entrance import Entrances, served_secrets
@@ -42,7 +43,7 @@ CHECKED = TLS.model_copy(
 
 def resolved(route, *secrets, entrances=None, now=NOW, own=OWN):
     found = {one.ref: one.stored() for one in secrets}
-    return (entrances or Entrances()).resolve(A, route, found.get, own, now)
+    return (entrances or Entrances(PemMemory())).resolve(A, route, found.get, own, now)
 
 
 def words(entrance):
@@ -133,7 +134,7 @@ def test_a_certificate_that_has_expired_is_served_and_said():
 
 
 def test_what_is_renewed_and_cannot_be_used_breaks_nothing_and_what_is_taken_away_is_gone():
-    entrances = Entrances()
+    entrances = Entrances(PemMemory())
     good = resolved(TLS, CERT, entrances=entrances)
     broken = CERT.holding(tls__crt=CHAIN, tls__key=OTHER_KEY)
     kept = resolved(TLS, broken, entrances=entrances)
