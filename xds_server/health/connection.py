@@ -20,6 +20,7 @@ from aiohappyeyeballs import start_connection
 from controller.api.timing import REAL, CheckTiming
 from xds_server.health import outcome
 from xds_server.health.backend import Address, Refusal, Trust
+from xds_server.health.contexts import TlsContexts
 from xds_server.health.outcome import NothingNewError
 
 TIMED_OUT = "timed out"
@@ -140,9 +141,9 @@ class Connector:
 
     def __init__(self, resolver: Resolver, refusal: Refusal, timing: CheckTiming = REAL.checks) -> None:
         self.timing = timing
+        self.contexts = TlsContexts()
         self._resolver = resolver
         self._refusal = refusal
-        self._system_context: ssl.SSLContext | None = None
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -198,13 +199,13 @@ class Connector:
         trust: Trust,
         deadline: float,
     ) -> asyncio.Transport:
-        """Verify the server. What is shown and what is accepted is as in `resources.remote_backend`.
+        """Verify the server.
 
         Whoever is cancelled in `create_connection(ssl=...)` before the handshake begins leaves a transport behind.
         """
-        context = self._context_for(trust)
         try:
             async with asyncio.timeout_at(deadline):
+                context = await self.contexts.context_for(trust)
                 loop = asyncio.get_running_loop()
                 over = await loop.start_tls(plain, protocol, context, server_hostname=trust.server_name)
                 assert over is not None
@@ -220,45 +221,9 @@ class Connector:
         except OSError:
             raise outcome.no_tls(address, "") from None
 
-    def _context_for(self, trust: Trust) -> ssl.SSLContext:
-        if trust.authorities is None and trust.client_certificate is None:
-            if self._system_context is None:
-                # Some hundred authorities, which are not read for each backend.
-                self._system_context = _verifying_context()
-                self._system_context.load_default_certs()
-            return self._system_context
-        context = _verifying_context()
-        if trust.authorities:
-            context.load_verify_locations(cadata=trust.authorities.get_secret_value())
-        else:
-            context.load_default_certs()
-        if trust.client_certificate:
-            _load_client_certificate(context, trust.client_certificate.get_secret_value())
-        return context
-
 
 def _in_turn(found: Sequence[SocketAddress]) -> list[SocketAddress]:
     """Take the addresses of the family that comes first and of the other one in turn, each in their order."""
     first = [one for one in found if one[0] == found[0][0]]
     other = [one for one in found if one[0] != found[0][0]]
     return [one for pair in itertools.zip_longest(first, other) for one in pair if one]
-
-
-def _verifying_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Envoy takes an intermediate authority for one when it is given it, and looks at no common name.
-    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
-    context.hostname_checks_common_name = False
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
-def _load_client_certificate(context: ssl.SSLContext, pem: str) -> None:
-    # The module reads files alone; this one is in memory and has no name.
-    with os.fdopen(os.memfd_create("certificate"), "wb", buffering=0) as file:
-        file.write(pem.encode())
-        try:
-            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password="")
-        except ssl.SSLError:
-            raise outcome.own_certificate_unusable() from None
