@@ -1,9 +1,10 @@
 """Asking somebody else from time to time: once for all objects that need the same, bounded in time and number.
 
 A source says what it asks for (a key, such as a namespace with a selector) and how; the poller asks for every key that
-somebody looked at lately, keeps the last good answer until it is too old, and tells whose answers are new. Few
-questions are under way at once, and namespaces take turns. Where many keys of one namespace are asked for, and the
-source knows how, one question asks for all of them.
+somebody looked at lately, keeps the last good answer until it is too old, and tells whose answers are new, and whose
+are old. Who needs a key looks at it when told: it is forgotten when nobody does. Few questions are under way at once,
+and namespaces take turns. Where many keys of one namespace are asked for, and the source knows how, one question asks
+for all of them.
 """
 
 from __future__ import annotations
@@ -58,8 +59,12 @@ class SourceError(Exception):
 
 @dataclass(slots=True)
 class _Question(Generic[Answer]):
-    """What is known of one key: the last good answer, why the last question failed, and who looks at it until when."""
+    """What is known of one key: the last good answer, why the last question failed, and who looked at it when.
 
+    `unheeded_since` is when somebody was told of it and nobody has looked since then.
+    """
+
+    since: datetime
     looked_at: float
     answer: Known[Answer] | None = None
     fault: Unknown | None = None
@@ -67,10 +72,14 @@ class _Question(Generic[Answer]):
     next_at: float = 0.0
     failures: int = 0
     told_at: float = 0.0
+    unheeded_since: float | None = None
 
     def take_back(self, now: datetime) -> None:
         """Take what was had before the clock was set back for something of now, or it would be new until then."""
-        self.looked_at = min(self.looked_at, now.timestamp())
+        at = now.timestamp()
+        self.since, self.looked_at, self.told_at = min(self.since, now), min(self.looked_at, at), min(self.told_at, at)
+        if self.unheeded_since is not None:
+            self.unheeded_since = min(self.unheeded_since, at)
         if self.answer and self.answer.at > now:
             self.answer = Known(self.answer.value, now)
 
@@ -122,22 +131,28 @@ class Poller(Generic[Key, Answer]):
                 return Unknown(
                     f"more than {self._timing.most_keys} different questions are asked already, {_LARGE_SHARE}"
                 )
-            entry = self._entries[key] = _Question(looked_at=at)
+            entry = self._entries[key] = _Question(since=now, looked_at=at)
             self._shares.add(key, self._share(key))
             self._woken.set()
-        entry.looked_at = at
+        entry.looked_at, entry.unheeded_since = at, None
         entry.objects[ref] = at
         if answer := self.answer(key, now):
             return answer
-        if entry.fault or entry.answer is None:
-            return entry.fault or NOT_ASKED_YET
-        return Unknown(f"the last answer is older than {self._timing.old_after:.0f} s", cause=Cause.NOT_ANSWERING)
+        if entry.fault:
+            return entry.fault
+        if entry.answer is None and at <= self._old_at(entry):
+            return NOT_ASKED_YET
+        what = "there was no answer for" if entry.answer is None else "the last answer is older than"
+        return Unknown(f"{what} {self._timing.old_after:.0f} s", cause=Cause.NOT_ANSWERING)
 
     def answer(self, key: Key, now: datetime) -> Known[Answer] | None:
         """Return the last answer for a key unless it is too old, and ask for nothing."""
         entry = self._entries.get(key)
         answer = entry.answer if entry else None
         return answer if answer and (now - answer.at).total_seconds() <= self._timing.old_after else None
+
+    def _old_at(self, entry: _Question[Answer]) -> float:
+        return (entry.answer.at if entry.answer else entry.since).timestamp() + self._timing.old_after
 
     def _has_room(self, share: str) -> bool:
         """Say whether another key may be asked for, in the place of one of a larger share if there are too many."""
@@ -179,16 +194,20 @@ class Poller(Generic[Key, Answer]):
         self._woken.set()
 
     def _add_due(self, turns: Turns[Key | _All]) -> float:
-        """Let the keys wait that are to be asked for now, and forget those that nobody looked at.
+        """Let the keys wait that are to be asked for now, and forget those that nobody looked at when told.
 
-        Returns the seconds until the next is due.
+        A key whose turn is late says nothing for long: who looked at it is told that its answer is old, and from time
+        to time, for else a source that hangs would look like one that nobody needs. Returns the seconds until the next
+        is due.
         """
         moment = self._clock()
-        now = moment.timestamp()
-        for entry in self._entries.values():
+        now, forget_after = moment.timestamp(), self._timing.forget_after
+        for key, entry in list(self._entries.items()):
             entry.take_back(moment)
-        for key in [key for key, entry in self._entries.items() if now - entry.looked_at > self._timing.forget_after]:
-            self._forget(key)
+            if entry.unheeded_since is not None and now - entry.unheeded_since > forget_after:
+                self._forget(key)
+            elif entry.told_at <= self._old_at(entry) < now or now - max(entry.looked_at, entry.told_at) > forget_after:
+                self._tell_of(entry, is_news=True)
         earliest = now + self._timing.every
         for key, entry in self._entries.items():
             if is_due(entry.next_at, now, self._longest):
@@ -286,6 +305,10 @@ class Poller(Generic[Key, Answer]):
         now = self._clock().timestamp()
         if not is_news and 0 <= now - entry.told_at < self._timing.told_again_after:
             return
+        # Who was told before and has not looked since then, though there was time to, needs it no more.
+        lately = min(now - self._timing.forget_after, entry.told_at)
+        entry.objects = {ref: at for ref, at in entry.objects.items() if at >= lately}
         entry.told_at = now
-        entry.objects = {ref: at for ref, at in entry.objects.items() if at >= now - self._timing.forget_after}
+        if entry.unheeded_since is None:
+            entry.unheeded_since = now
         self._tell(frozenset(entry.objects))

@@ -175,6 +175,65 @@ async def test_what_nobody_looks_at_is_asked_for_no_more_and_there_is_a_most() -
         await until(lambda: isinstance(asked.look("a/y"), Known), "the place is free again")
 
 
+async def test_who_looks_when_told_keeps_all_metrics_of_a_source_that_hangs() -> None:
+    """There are more questions than get their turn until one is forgotten that nobody looks at."""
+    back = asyncio.Event()
+    models = {ObjectRef("ModelDeployment", "a", f"{number}"): f"a/{number}" for number in range(60)}
+    said: dict[ObjectRef, Known[str] | Unknown] = {}
+
+    async def fetch(_: str) -> str:
+        await back.wait()
+        return "answer"
+
+    async with asking(fetch, replace(TIMING, every=0.01)) as asked:
+
+        def heard() -> set[ObjectRef]:
+            """Look on behalf of those who were told, and return them."""
+            told = frozenset[ObjectRef]().union(*asked.told)
+            asked.told.clear()
+            said.update((ref, asked.look(models[ref], ref)) for ref in told)
+            return {*told}
+
+        async def all_heard(why: str) -> None:
+            waiting = set(models)
+
+            def is_over() -> bool:
+                waiting.difference_update(heard())
+                return not waiting
+
+            await until(is_over, why)
+
+        assert {asked.look(key, ref) for ref, key in models.items()} == {NOT_ASKED_YET}
+        asked.clock.advance(TIMING.old_after + 1)
+        await all_heard("each is told that it is not known, though most had no turn")
+        assert set(said.values()) == {Unknown("there was no answer for 10 s", cause=Cause.NOT_ANSWERING)}
+        for _ in range(3):
+            asked.clock.advance(TIMING.forget_after + 1)
+            await all_heard("each is told from time to time")
+        back.set()
+        await all_heard("each is asked for, and told of its answer")
+        assert set(said.values()) == {Known("answer", asked.clock())}
+        back.clear()
+        asked.clock.advance(TIMING.old_after + 1)
+        await all_heard("each is told that its answer is old")
+        assert set(said.values()) == {Unknown("the last answer is older than 10 s", cause=Cause.NOT_ANSWERING)}
+
+
+async def test_what_nobody_looks_at_when_told_is_forgotten_though_the_source_hangs() -> None:
+    never = asyncio.Event()
+
+    async def fetch(_: str) -> str:
+        await never.wait()
+        return "answer"
+
+    async with asking(fetch, replace(TIMING, every=0.01, most_keys=1)) as asked:
+        asked.look("a/x")
+        asked.clock.advance(TIMING.old_after + 1)
+        await until(lambda: asked.told, "it is told")
+        asked.clock.advance(TIMING.forget_after + 1)
+        await until(lambda: asked.look("a/y") != FULL, "the place is free again")
+
+
 FULL = Unknown("more than 1 different questions are asked already, and no namespace has more of them than this one")
 
 
