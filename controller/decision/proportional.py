@@ -90,7 +90,8 @@ class Look:
 
         More leaves when a metric is surely over its target, less when every one surely is below, and has been for a
         quarter of `restoreAfter`. It goes back slowly: all of it in `restoreAfter` at the least. An average tells how
-        much once its whole window is of after the last step; before that, only that it is surely more.
+        much once its whole window is of after the last step; before that, only that it is surely more. Another metric
+        that tells more is not kept waiting by it: one at its target is enough.
         """
         bound, stepped = min(self.terms.behavior.percentage, _MOST_AWAY), self.overload.stepped_at
         share = min(self.overload.share, bound)
@@ -105,15 +106,18 @@ class Look:
             return look.overload
         if (again := look._within_max_step(min(look._again(measured), bound))) > share:
             return look._stepped(again, {"below_since": None})
-        if (surely := max(map(look._surely, measured), default=0)) > share:
+        surely = max(map(look._surely, measured), default=0)
+        more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0), default=(0, None))
+        if surely > max(share, more):
             return look._up(min(surely, bound), 1.0)
-        if not demands or waits:
+        if decides is None:
             return look.overload
-        more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0))
         # A share that another mode chose is found anew. What is known at the least tells of no smaller one.
-        is_found = stepped is None and not (share and any(one.signal.at_least for one in demands))
+        is_found = stepped is None and not waits and not (share and any(one.signal.at_least for one in demands))
         if is_found or more > share:
             return look._up(min(max(more, 1), bound), look._times_served(decides.signal))
+        if waits:
+            return look.overload
         if (since := look.overload.below_since) and is_over(lasts(self.terms), since, self._measured_at(), self.now):
             enough = max(look.least_away(), *(look._enough(one) for one in demands))
             return look._back(max(enough, share - look._step_back(measured)))

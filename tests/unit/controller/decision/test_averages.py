@@ -25,7 +25,8 @@ EVERY, COUNTED, PER_TARGET = 5, 10, 100
 class Averaged:
     """A metric that is an average over so many seconds, and what is `known` of that to the law.
 
-    It is measured every `held` seconds: until then it is what it was. `dated` tells the law when that was.
+    It is measured every `held` seconds: until then it is what it was. `dated` tells the law when that was. `calm` are
+    the seconds of another average beside it, which is a third of its target where this one is at its own.
     """
 
     over: int
@@ -34,15 +35,18 @@ class Averaged:
     counted: bool = True
     held: int = EVERY
     dated: bool = False
+    calm: int = 0
 
     def shares(self, demand: Callable[[int], float], seconds: int) -> Iterator[int]:
         """What leaves, in percent, at each sample."""
         memory, away = Memory(), 0.0
         measured_at, mean = START, 0.0
-        stayed, sent = deque[float](maxlen=self.over), deque[tuple[float, float]](maxlen=COUNTED)
+        stayed, beside = deque[float](maxlen=self.over), deque[float](maxlen=self.calm)
+        sent = deque[tuple[float, float]](maxlen=COUNTED)
         for second in range(seconds):
             now, arriving = START + timedelta(seconds=second), demand(second)
             stayed.append(arriving * (1 - away))
+            beside.append(arriving * (1 - away) / 3)
             sent.append((arriving * (1 - away), arriving * away))
             if second % self.held == 0:
                 measured_at, mean = now, sum(stayed) / len(stayed)
@@ -52,7 +56,8 @@ class Averaged:
             window = timedelta(seconds=self.known)
             at = measured_at if self.dated else now
             signal = Signal("mean", "1", state, str(mean), at=at, window=window, least=mean, most=mean)
-            facts = facts_with(signal, traffic=self.traffic(sent, memory, now))
+            signals = (signal, average("calm", beside, now)) if beside else (signal,)
+            facts = facts_with(*signals, traffic=self.traffic(sent, memory, now))
             decision, memory = decide(Terms(True, behavior=self.behavior), facts, memory, now)
             away = decision.split.remote / 100
             yield decision.split.remote
@@ -64,6 +69,12 @@ class Averaged:
         lately = list(sent)[-int(min(since, COUNTED)) :] if since else []
         local, remote = (round(PER_TARGET * sum(one)) for one in zip(*lately, strict=True)) if lately else (0, 0)
         return SentRequests(local, remote, float(len(lately)))
+
+
+def average(name: str, measured: deque[float], now: datetime) -> Signal:
+    mean, window = sum(measured) / len(measured), timedelta(seconds=measured.maxlen or 0)
+    state = "Breached" if mean >= 1 else "Clear"
+    return Signal(name, "1", state, str(mean), at=now, window=window, least=mean, most=mean)
 
 
 def surge(second: int) -> float:
@@ -143,3 +154,18 @@ def test_with_a_threshold_a_tenth_that_stays_is_measured_for_a_whole_window():
     begun = next(number for number, share in enumerate(shares) if share)
     assert min(shares[begun:]) == 90 and max(shares) == 100
     assert min(unknown[begun:]) == 0
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("calm", [30, 60, 300])
+def test_a_calm_average_does_not_hide_that_another_metric_needs_more(calm, counted):
+    """It has its window partly before each step, and would keep the next one waiting for as long."""
+
+    def twice(second):
+        return 0.6 if second < 330 else 1.2 if second < 360 else 2.5
+
+    shares = list(Averaged(1, 0, counted=counted, calm=calm).shares(twice, 1200))
+    for second, demand in ((340, 1.2), (370, 2.5)):
+        assert demand * (1 - shares[second // EVERY] / 100) <= 1.15
+    assert turns(shares) == 0
+    assert max(shares) < 70
