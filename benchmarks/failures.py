@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from benchmarks.matrix.document import Row, as_markdown, row_of, spliced
+from tests.support.data_plane.plane import MEASURED
 from tests.support.failures.cases import Cell, cells
 from tests.support.failures.clients import Size
 from tests.support.failures.play import Part, come_of
@@ -45,7 +46,7 @@ async def run(chosen: Sequence[Cell], requests: int) -> Sequence[Row]:
     """Play the cells one after another, and tell of each. Raises OSError."""
     size, rows, begun = Size(requests, _SECONDS, _CLIENTS), list[Row](), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="failures-") as folder:
-        async with Site(Network.unused(), Path(folder)).running() as site:
+        async with Site(Network.unused(), Path(folder), timing=MEASURED).running() as site:
             for number, cell in enumerate(chosen, 1):
                 try:
                     (outcome,) = await come_of(site, [Part(cell)], size)

@@ -35,7 +35,7 @@ from controller.api.kubernetes.endpoints import Replica
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import MEASURED, Plane
 from tests.support.envoy import Bootstrap
 from tests.support.network import BACKEND_PORT, Network
 from tests.support.waiting import until
@@ -232,7 +232,7 @@ async def play(bound: int, clients: int, seconds: float) -> Seen:
         beside(_be_replicas, *hosts, serving),
     ):
         await asyncio.to_thread(serving.wait, _READY_WITHIN)
-        async with Plane(network, backends, Path(name)).running() as plane:
+        async with Plane(network, backends, Path(name), MEASURED).running() as plane:
             await plane.join(change=provided)
             calm = await plane.serve(Wanted(replicas=backends.replicas[:1]))
             stuck, endless = [

@@ -33,7 +33,7 @@ def backends(network: Network, folder: Path) -> Iterator[Backends]:
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    """The product's own times, but that what is withdrawn is gone. A module on an order of events has others."""
+    """What is withdrawn is gone at once, and no pause decides. A module on an order of events makes others of these."""
     return AT_ONCE
 
 

@@ -14,7 +14,7 @@ import pytest_asyncio
 import yaml
 from h2.settings import SettingCodes
 
-from controller.api.timing import REAL, Timing
+from controller.api.timing import Timing
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Model, Wanted
@@ -33,6 +33,7 @@ from tests.support.data_plane.raw_clients import (
 )
 from tests.support.envoy import Bootstrap
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,7 +46,7 @@ LOCAL = Wanted(away=0)
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    return replace(REAL, gateway=replace(REAL.gateway, headers_within=1.0))
+    return replace(PATIENT, gateway=replace(PATIENT.gateway, headers_within=1.0))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import Tokens, secret
@@ -19,6 +19,7 @@ from tests.support.data_plane.traffic import ENOUGH, meanwhile
 from tests.support.http import plain_http
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 # What Envoy got anew. What it lets go of may be of a change before, which is kept for a while.
 NEW = r"^(cluster_manager\.cluster|listener_manager\.listener)_(added|modified)$"
 
-TIMING = Timing(folder=PROMPT)
+TIMING = replace(PATIENT, folder=PROMPT)
 KEY = "hush-of-the-api-key"
 CLIENT_SECRET = "hush-of-the-client-secret"
 

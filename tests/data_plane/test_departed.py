@@ -9,19 +9,19 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 from xds_server.snapshot.snapshot import CLUSTER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # For longer than any of these tests, and for no time at all.
-KEPT, LET_GO = (Timing(gateway=GatewayTiming(vacated=0, departed=seconds)) for seconds in (600, 0))
-BRIEFLY_KEPT = Timing(gateway=GatewayTiming(vacated=0, departed=0.2))
+KEPT, LET_GO = (replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=0, departed=seconds)) for seconds in (600, 0))
+BRIEFLY_KEPT = replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=0, departed=0.2))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=[KEPT, LET_GO], ids=["with", "without"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import httpx
@@ -17,6 +18,7 @@ from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 from xds_server.loads.loads import Answers
 from xds_server.resources.names import is_backend
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 @pytest.fixture(scope="module")
 def timing() -> Timing:
-    return Timing(streams=StreamTiming(loads_every=0.1))
+    return replace(PATIENT, streams=StreamTiming(loads_every=0.1))
 
 
 def counted(plane: Plane, model: Model, side: str) -> Count:

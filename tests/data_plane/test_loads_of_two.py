@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.api.timing import ReportTiming, StreamTiming, Timing
+from controller.api.timing import ReportTiming, StreamTiming
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import secret
 from tests.support.envoy import Envoy
 from tests.support.load import Traffic, closed_loop
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 NEW_CONNECTIONS = Traffic(keepalive=False)
 REPORTS_UNTIL_OLD = 10
-TIMING = Timing(streams=StreamTiming(loads_every=0.2), reports=ReportTiming(old_after=1.5), folder=PROMPT)
+TIMING = replace(PATIENT, streams=StreamTiming(loads_every=0.2), reports=ReportTiming(old_after=1.5), folder=PROMPT)
 
 
 @pytest_asyncio.fixture

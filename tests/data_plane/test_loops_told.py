@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import CheckTiming, Timing
+from controller.api.timing import CheckTiming
 from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.http import plain_http
 from tests.support.network import BACKEND_PORT, Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TIMING = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.1), folder=PROMPT)
+TIMING = replace(PATIENT, checks=CheckTiming(least_interval=0.5, in_doubt=0.1), folder=PROMPT)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

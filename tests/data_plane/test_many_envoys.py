@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest_asyncio
@@ -10,17 +11,17 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.extensions.transport_sockets.tls.v3.secret_pb2 import Secret
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.product import LOCAL_CLUSTER, PROMPT, Product
 from tests.support.envoy import Envoy
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, Resource
 
-TIMING = Timing(folder=PROMPT)
+TIMING = replace(PATIENT, folder=PROMPT)
 RECEIVED = "cluster.xds_server.upstream_cx_rx_bytes_total"
 # What Envoy counts when it takes in a cluster, a listener, a route or endpoints that it did not have.
 CHANGES = (

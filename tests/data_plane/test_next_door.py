@@ -17,11 +17,12 @@ import pytest
 import pytest_asyncio
 
 from controller.api.contract.route import RouteKey
-from controller.api.timing import GatewayTiming, Timing
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -33,7 +34,7 @@ Answer = tuple[int, str]
 @pytest.fixture(scope="module")
 def timing() -> Timing:
     """What a model lets go of is gone at once."""
-    return Timing(gateway=GatewayTiming(vacated=0, departed=0))
+    return replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=0, departed=0))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.product import LOCAL_CLUSTER, PROMPT, Product
 from tests.support.load import Report, Traffic, closed_loop
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLIENTS, REQUESTS = 32, 160
-TIMING = Timing(folder=PROMPT)
+TIMING = replace(PATIENT, folder=PROMPT)
 POLICY = {"policies": [{"refType": "localPolicy", "name": "stay"}]}
 RULES: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "not enabled": ({"enabled": False}, {"Offloading": "Disabled", "RemoteHealthy": "NoRemote"}),

@@ -22,7 +22,7 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight, in_flight
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters, routes
-from tests.support.data_plane.plane import PATIENT, Plane
+from tests.support.data_plane.plane import COUNTED, Plane
 from tests.support.data_plane.traffic import named_wrongly
 from tests.support.data_plane.trap import Variants, serve_both
 from tests.support.load import Report, Sample, Traffic, closed_loop, most, open_loop, steps_of
@@ -40,7 +40,7 @@ SLOW = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
     """An xDS server and one Envoy of one worker."""
-    async with Plane(network, backends, folder, PATIENT).running() as plane:
+    async with Plane(network, backends, folder, COUNTED).running() as plane:
         await plane.join(workers=1)
         yield plane
 

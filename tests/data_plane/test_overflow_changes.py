@@ -20,7 +20,7 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight, in_flight
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import clusters
-from tests.support.data_plane.plane import PATIENT, Plane
+from tests.support.data_plane.plane import COUNTED, Plane
 from tests.support.data_plane.traffic import named_wrongly
 from tests.support.data_plane.trap import serve_both
 from tests.support.load import Report, Sample, Traffic, closed_loop
@@ -37,7 +37,7 @@ SLOW = Traffic(headers=lambda _: {"on-local": "delay=0.2", "on-remote": "delay=0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
     """An xDS server and one Envoy of one worker."""
-    async with Plane(network, backends, folder, PATIENT).running() as plane:
+    async with Plane(network, backends, folder, COUNTED).running() as plane:
         await plane.join(workers=1)
         yield plane
 
@@ -102,7 +102,7 @@ def never_left_alone(cluster: Cluster) -> None:
 async def test_of_a_replica_that_fails_fast_hardly_anything_leaves(plane: Plane) -> None:
     """Its place is always free, so it is asked first, until it is left alone: the others have its places then."""
     # For longer than the requests take on any machine: each time that it is over, some leave until the next.
-    for_long = replace(PATIENT.gateway, first_ejection=600.0, longest_ejection=600.0)
+    for_long = replace(COUNTED.gateway, first_ejection=600.0, longest_ejection=600.0)
     wanted = Wanted(limit=4 * LIMIT, timing=for_long)
     models = await serve_both(plane, wanted, clusters(never_left_alone))
     # Envoy does not count for a replica what still waits for a connection to it: here are more than it will need.

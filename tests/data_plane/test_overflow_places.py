@@ -24,7 +24,7 @@ from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.flight import Flight, in_flight
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import routes
-from tests.support.data_plane.plane import PATIENT, Plane
+from tests.support.data_plane.plane import COUNTED, Plane
 from tests.support.data_plane.sealed import api_key, bring
 from tests.support.data_plane.trap import serve_both
 from tests.support.load import Traffic, closed_loop
@@ -42,7 +42,7 @@ KEY = api_key("key", "x-key")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def plane(network: Network, backends: Backends, folder: Path) -> AsyncIterator[Plane]:
     """An xDS server and one Envoy of one worker."""
-    async with Plane(network, backends, folder, PATIENT).running() as plane:
+    async with Plane(network, backends, folder, COUNTED).running() as plane:
         await plane.join(workers=1)
         yield plane
 

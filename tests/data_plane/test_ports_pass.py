@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from controller.api.timing import GatewayTiming, Timing
+from controller.api.timing import Timing
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.plane import Plane
 from tests.support.load import Report, Sample, Traffic, closed_loop
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -24,7 +25,7 @@ HERE, AWAY = Wanted(), Wanted(away=100)
 @pytest.fixture(scope="module")
 def timing() -> Timing:
     """A port that a model left is served on for longer than any of these tests."""
-    return Timing(gateway=GatewayTiming(vacated=600))
+    return replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=600))
 
 
 @dataclass

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import CheckTiming, Timing
+from controller.api.timing import CheckTiming
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.product import PROMPT, Product, message_of
 from tests.support.data_plane.protected import NAME, Pki, Tokens, secret
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SECRET = "hush-of-the-client-secret"
-TIMING = Timing(checks=CheckTiming(least_interval=0.5, in_doubt=0.1, first_token_pause=1), folder=PROMPT)
+TIMING = replace(PATIENT, checks=CheckTiming(least_interval=0.5, in_doubt=0.1, first_token_pause=1), folder=PROMPT)
 SEEN = "seen from the xDS server"
 
 
@@ -136,7 +138,7 @@ async def test_a_new_authority_is_looked_at_at_once(
     backends: Backends, remote: Backend, pki: Pki, tmp_path: Path
 ) -> None:
     """Here the next check in turn would be after ten minutes."""
-    product = Product(backends, tmp_path, timing=Timing(checks=CheckTiming(least_interval=600)))
+    product = Product(backends, tmp_path, timing=replace(PATIENT, checks=CheckTiming(least_interval=600)))
     product.save("rotated", secret("rotated", {"ca.crt": pki.other_authority}))
     product.offload_to(over_tls(remote, "rotated"))
     try:

@@ -18,7 +18,7 @@ from controller.api.contract.route import HttpCheck
 from tests.support.connections import accepting
 from tests.support.data_plane.model import Model, Wanted
 from tests.support.data_plane.mutation import Change, clusters, routes
-from tests.support.data_plane.plane import PATIENT, Plane
+from tests.support.data_plane.plane import Plane
 from tests.support.data_plane.trap import Variants, serve_both
 from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.network import BACKEND_PORT, Network
@@ -42,13 +42,8 @@ def without_retries(route: Route) -> None:
 
 @pytest.mark.parametrize("away", [50, 100])
 async def test_a_remote_that_never_answers_fails_no_request(plane: Plane, away: int) -> None:
-    """All are answered while it says nothing; without, whoever is there waits as long as it does.
-
-    No replica may count as one that takes no connection, after a pause of the machine: there is no third side to ask.
-    """
-    models = await serve_both(
-        plane, Wanted(away=away, answer_timeout=PATIENCE, timing=PATIENT.gateway), routes(without_timeout)
-    )
+    """All are answered while it says nothing; without, whoever is there waits as long as it does."""
+    models = await serve_both(plane, Wanted(away=away, answer_timeout=PATIENCE), routes(without_timeout))
     silent = Traffic(headers=lambda _: {"on-remote": "held=silent"}, timeout=60)
 
     loads = models.each(

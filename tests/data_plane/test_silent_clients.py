@@ -17,7 +17,7 @@ import pytest_asyncio
 import trustme
 
 from controller.api.contract.entrance import EntranceTls
-from controller.api.timing import REAL, Timing
+from controller.api.timing import Timing
 from tests.support.data_plane.model import SHARED_PORT, Model, Wanted
 from tests.support.data_plane.mutation import managers
 from tests.support.data_plane.never_answering import never_answering
@@ -25,6 +25,7 @@ from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.raw_clients import Http2Client, connected, vanished
 from tests.support.entrance import Trust, a_pair
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import in_time, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,7 +68,7 @@ async def counted(plane: Plane, model: Model) -> tuple[int, int]:
 async def test_a_connection_ends_that_nothing_is_asked_on_and_a_silent_stream_does_not(
     plane: Plane, silent: Wanted
 ) -> None:
-    timing = replace(REAL.gateway, unused_by_clients=2.0)
+    timing = replace(PATIENT.gateway, unused_by_clients=2.0)
     # How long Envoy goes on with a connection that has seen a request: without the five seconds an end is seen at once.
     soon = managers(lambda manager: manager.drain_timeout.FromMilliseconds(100))
     model = await plane.serve(replace(silent, timing=timing, change=soon))
@@ -88,7 +89,7 @@ async def test_a_client_that_vanished_is_found_out_and_one_that_is_silent_is_the
     plane: Plane, silent: Wanted
 ) -> None:
     """What it waited for is given up as well, so that its place is free."""
-    timing = replace(REAL.gateway, keepalive_after=1, keepalive_every=1, keepalive_answer=2)
+    timing = replace(PATIENT.gateway, keepalive_after=1, keepalive_every=1, keepalive_answer=2)
     model = await plane.serve(replace(silent, timing=timing))
 
     async with contextlib.AsyncExitStack() as stack:

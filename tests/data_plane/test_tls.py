@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ import pytest
 import pytest_asyncio
 
 from controller.api.contract.credentials import RemoteTls
-from controller.api.timing import GatewayTiming, Timing
 from tests.support.connections import accepting
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted
@@ -23,13 +23,16 @@ from tests.support.data_plane.protected import NAME, Pki, secret
 from tests.support.data_plane.traffic import ENOUGH, meanwhile
 from tests.support.load import Report, closed_loop
 from tests.support.network import BACKEND_PORT, Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # Envoy looks soon again at a backend that it may have found well: nothing must come of that.
-TIMING = Timing(
-    folder=PROMPT, gateway=GatewayTiming(check_far_every=0.2, check_again_within=0.2, vacated=0, departed=0.5)
+TIMING = replace(
+    PATIENT,
+    folder=PROMPT,
+    gateway=replace(PATIENT.gateway, check_far_every=0.2, check_again_within=0.2, vacated=0, departed=0.5),
 )
 
 

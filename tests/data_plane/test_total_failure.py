@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.http import plain_http
 from tests.support.load import Report, Sample, Traffic, closed_loop
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 CLIENTS = 100
@@ -22,7 +23,7 @@ EACH_CLIENT_SECONDS = 0.1
 """Between two requests of a client: 1,000 requests a second, so that the waits below are longer than a change takes."""
 MOST_REQUESTS = 100_000
 """The load ends by itself at last: after 100 seconds."""
-TIMING = Timing(folder=PROMPT)
+TIMING = replace(PATIENT, folder=PROMPT)
 
 
 @pytest_asyncio.fixture

@@ -23,17 +23,13 @@ def default_retries(cluster: Cluster) -> None:
         thresholds.ClearField("max_retries")
 
 
-def patient(cluster: Cluster) -> None:
-    cluster.connect_timeout.FromSeconds(60)
-
-
 def sends(**headers: str) -> Callable[[int], Mapping[str, str]]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return lambda _: named
 
 
 async def test_any_number_of_requests_may_fail_over_at_once(plane: Plane) -> None:
-    models = await serve_both(plane, Wanted(change=clusters(patient)), clusters(default_retries))
+    models = await serve_both(plane, Wanted(), clusters(default_retries))
 
     reports = await models.at_once(lambda model: _failed_over_at_once(plane, model, 100))
 
@@ -66,8 +62,7 @@ async def _failed_over_at_once(plane: Plane, model: Model, count: int) -> Report
 
 async def test_no_breaker_trips_with_thousands_of_requests_at_once(plane: Plane) -> None:
     without = clusters(lambda cluster: cluster.ClearField("circuit_breakers"))
-    # However long it takes them all to connect: who cannot in time is sent to the remote side.
-    models = await serve_both(plane, Wanted(change=clusters(patient)), without)
+    models = await serve_both(plane, Wanted(), without)
     requests = 2_200  # By default 1,024 connections and as many requests that wait for one.
     traffic = Traffic(headers=sends(on_local="held=all"), timeout=100)
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backends
 from tests.support.data_plane.product import PROMPT, Product
 from tests.support.data_plane.protected import secret
+from tests.support.timing import PATIENT
 from tests.support.waiting import in_time
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TIMING = Timing(folder=PROMPT)
+TIMING = replace(PATIENT, folder=PROMPT)
 KEY = "hush-of-the-api-key"
 
 

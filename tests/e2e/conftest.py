@@ -6,17 +6,19 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from controller.api.timing import EnvoyTiming, Timing
+from controller.api.timing import EnvoyTiming
 from tests.support.beamlit import Start
 from tests.support.chat import Chat
 from tests.support.data_plane.backends import Backends
 from tests.support.forked import Forked
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.tools import audit
 
 INSTALLING = pytest.StashKey[subprocess.Popen[bytes]]()
@@ -55,7 +57,7 @@ def backends(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backends]:
 @pytest.fixture
 def ends_soon() -> Start:
     """Starts programs that look often whether an Envoy is idle, and wait for nobody to hang up."""
-    timing = Timing(envoy=EnvoyTiming(first_restart=0.1, drain_looks_every=0.05), shutdown=0.2)
+    timing = replace(PATIENT, envoy=EnvoyTiming(first_restart=0.1, drain_looks_every=0.05), shutdown=0.2)
     return partial(Forked, context=timing)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import FolderTiming, ReportTiming, Timing
+from controller.api.timing import FolderTiming, ReportTiming
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends, reporting_unhealthy
 from tests.support.e2e_manifests import endpoints, model, service, text_of
@@ -19,12 +20,13 @@ from tests.support.forked import Forked
 from tests.support.load import Traffic, closed_loop
 from tests.support.network import unused_port
 from tests.support.objects import a_deployment
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SLOW = {"on-local": "delay=0.05"}
 PROBE = {"httpGet": {"path": "/healthz", "port": 8000}, "periodSeconds": 1, "failureThreshold": 1}
-TIMING = Timing(folder=FolderTiming(relist=3600.0), reports=ReportTiming(window=3.0))
+TIMING = replace(PATIENT, folder=FolderTiming(relist=3600.0), reports=ReportTiming(window=3.0))
 
 
 def said_of(status: dict[str, Any], kind: str) -> tuple[str, str, str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import FolderTiming, ReportTiming, StatusTiming, StreamTiming, Timing
+from controller.api.timing import FolderTiming, ReportTiming, StatusTiming, StreamTiming
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
@@ -18,10 +19,12 @@ from tests.support.forked import Forked
 from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TIMING = Timing(
+TIMING = replace(
+    PATIENT,
     folder=FolderTiming(relist=3600.0),
     streams=StreamTiming(loads_every=0.25),
     reports=ReportTiming(reported_every=0.1, window=3.0),

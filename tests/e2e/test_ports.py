@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import EnvoyTiming, GatewayTiming, Timing
+from controller.api.timing import EnvoyTiming
 from tests.support.beamlit import Product, ask, eventually, no_request_fails
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.forked import Forked
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # However long this machine takes to decide who has a port next.
-TIMING = Timing(gateway=GatewayTiming(vacated=600), envoy=EnvoyTiming(first_restart=0.1))
+TIMING = replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=600), envoy=EnvoyTiming(first_restart=0.1))
 
 
 class Folder:

@@ -8,14 +8,14 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 import pytest_asyncio
 
-from controller.api.timing import EnvoyTiming, FolderTiming, GatewayTiming, Timing
+from controller.api.timing import EnvoyTiming, FolderTiming
 from controller.gateway.admin import EnvoyAdmin
 from controller.gateway.memory import memory_limit
 from tests.support.beamlit import Product, Reply, ask, beamlit, eventually, no_request_fails
@@ -25,14 +25,16 @@ from tests.support.envoy import heap_for, heap_in
 from tests.support.forked import Forked
 from tests.support.load import closed_loop
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 _NUMBERS = itertools.count(1)
 STEADY = "steady"
-TIMING = Timing(
+TIMING = replace(
+    PATIENT,
     folder=FolderTiming(relist=3600.0),
-    gateway=GatewayTiming(vacated=1.0, departed=1.0),
+    gateway=replace(PATIENT.gateway, vacated=1.0, departed=1.0),
     envoy=EnvoyTiming(first_restart=0.1),
 )
 """Nobody looks at the folder by and by: a change is seen when it is made, or not while these tests last."""

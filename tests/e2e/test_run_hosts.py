@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from controller.api.timing import FolderTiming, Timing
+from controller.api.timing import FolderTiming
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.forked import Forked
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
-TIMING = Timing(folder=FolderTiming(relist=3600.0))
+TIMING = replace(PATIENT, folder=FolderTiming(relist=3600.0))
 
 
 async def test_models_of_a_folder_are_called_by_host_and_on_ports_that_they_fix(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,18 +12,20 @@ import pytest
 import pytest_asyncio
 import yaml
 
-from controller.api.timing import FolderTiming, PollTiming, ReportTiming, SignalTiming, Timing
+from controller.api.timing import FolderTiming, PollTiming, ReportTiming, SignalTiming
 from tests.support.answers import Answers, saying
 from tests.support.beamlit import Product, ask, eventually
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.forked import Forked
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OFTEN = PollTiming(every=0.1, answer=10.0, longest_pause=0.2, old_after=1.0)
-TIMING = Timing(
+TIMING = replace(
+    PATIENT,
     folder=FolderTiming(relist=3600.0),
     signals=SignalTiming(prometheus=OFTEN, scrape=OFTEN),
     # Until the rate of requests is known again after a split: nothing returns before.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
-from controller.api.timing import FolderTiming, Timing
+from controller.api.timing import FolderTiming
 from tests.support.beamlit import eventually, no_request_fails
 from tests.support.chat import Chat
 from tests.support.forked import Forked
+from tests.support.timing import PATIENT
 
 SLOW = FolderTiming(quiet=1.5, together=2.0, losing=30.0, emptied=30.0, first_list=6.0)
 """What a writer takes for its pauses here, whatever else the machine does meanwhile, is far less.
@@ -18,7 +20,7 @@ A part of the file that is at rest for longer is a mistake at most: what it lack
 
 
 async def test_a_file_that_is_written_slowly_is_read_when_it_is_whole(tmp_path, backends):
-    chat = Chat(tmp_path, backends, partial(Forked, context=Timing(folder=SLOW)))
+    chat = Chat(tmp_path, backends, partial(Forked, context=replace(PATIENT, folder=SLOW)))
     product = chat.product
     async with product.running("--envoy"):
         await chat.served()

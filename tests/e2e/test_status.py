@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,13 +19,14 @@ import pytest_asyncio
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from controller.api.timing import FolderTiming, Timing
+from controller.api.timing import FolderTiming
 from tests.support.beamlit import Product, beamlit, eventually, executed_beamlit
 from tests.support.data_plane.backends import Backends
 from tests.support.e2e_manifests import endpoints, model, service, text_of
 from tests.support.forked import Forked
 from tests.support.metrics import differences
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -145,7 +147,7 @@ async def test_health_and_metrics(product):
 async def test_not_ready_before_the_folder_was_read(tmp_path):
     """A file that does not come to rest is waited for, but not for ever."""
     restless = FolderTiming(quiet=60.0, first_list=8.0)
-    product = Product(tmp_path, partial(Forked, context=Timing(folder=restless)))
+    product = Product(tmp_path, partial(Forked, context=replace(PATIENT, folder=restless)))
     product.save("restless.yaml", "# as long as this test takes\n")
     product.launch()
     async with stopped_after(product):

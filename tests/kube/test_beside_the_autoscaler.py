@@ -13,13 +13,14 @@ import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from controller.api.timing import GatewayTiming, ReportTiming, StreamTiming, Timing
+from controller.api.timing import ReportTiming, StreamTiming
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import Backend
 from tests.support.documents import yaml_of
@@ -31,15 +32,17 @@ from tests.support.kube.site import Site, endpoints
 from tests.support.load import Sample, Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.processes import ROOT
+from tests.support.timing import PATIENT
 from tests.support.waiting import time_limit, until
 
-SHORT = Timing(
+SHORT = replace(
+    PATIENT,
     streams=StreamTiming(loads_every=0.25),
     reports=ReportTiming(reported_every=0.1, alive_within=60.0, old_after=60.0),
-    gateway=GatewayTiming(connect_near=10.0, check_near_every=20.0, check_again_within=20.0),
+    gateway=replace(PATIENT.gateway, check_near_every=20.0, check_again_within=20.0),
 )
-"""A replica that is slow to be connected to, or to answer a check, takes its requests all the same: what leaves does so
-for the limit. A report that is late changes no decision either.
+"""A replica that is slow to answer a check takes its requests all the same: what leaves does so for the limit. A report
+that is late changes no decision either.
 """
 METRIC = "beamlit_model_requests_in_flight"
 DOCUMENT = ROOT / "docs" / "autoscaling.md"

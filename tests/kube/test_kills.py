@@ -10,18 +10,18 @@ import asyncio
 import math
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
 
-from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backend
 from tests.support.forked import Forked
 from tests.support.kube.elected import timing
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import AModel
+from tests.support.timing import PATIENT
 from tests.support.waiting import eventually, until
 
 SECONDS = float(os.environ.get("BEAMLIT_TEST_KILLS", "15"))
@@ -133,7 +133,9 @@ async def test_no_kill_fails_a_request_and_everything_converges(site: Site) -> N
     for one in models:
         site.served(one.name, replicas)
         site.write(one.object)
-    await site.start(controllers=2, xds_servers=2, envoys=2, start=partial(Forked, context=Timing(lease=timing(6))))
+    await site.start(
+        controllers=2, xds_servers=2, envoys=2, start=partial(Forked, context=replace(PATIENT, lease=timing(6)))
+    )
     for name in STABLE:
         await site.until_condition(name, "Ready", "True")
     ports = {name: await site.port(name) for name in STABLE}

@@ -13,6 +13,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
@@ -25,7 +26,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import status_pb2
 
-from controller.api.timing import ReportTiming, Timing
+from controller.api.timing import ReportTiming
 from tests.support.beamlit import Product
 from tests.support.forked import Forked
 from tests.support.http import plain_http
@@ -37,6 +38,7 @@ from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
 from tests.support.processes import ROOT
 from tests.support.prometheus import Prometheus, Target
+from tests.support.timing import PATIENT
 from tests.support.waiting import PATIENCE, eventually
 from xds_server.snapshot.snapshot import CLUSTER
 
@@ -46,7 +48,7 @@ FOLDER = ROOT / "deploy" / "observability"
 EVERY, WINDOW = 1.0, "5s"
 GATEWAY_PORT = 8080
 """Of all models: --gateway-port of the xDS server."""
-SHORT = Timing(reports=ReportTiming(window=3.0))
+SHORT = replace(PATIENT, reports=ReportTiming(window=3.0))
 MEASURED = {"type": "Requests", "requests": {"target": {"type": "AverageValue", "averageValue": "100"}}}
 UNMEASURED = {
     "type": "External",

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 
-from controller.api.timing import CheckTiming, ReportTiming, StatusTiming, StreamTiming, Timing
+from controller.api.timing import CheckTiming, ReportTiming, StatusTiming, StreamTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site
+from tests.support.timing import PATIENT
 
-OFTEN = Timing(
+OFTEN = replace(
+    PATIENT,
     checks=CheckTiming(least_interval=0.2, assessed_every=0.2, in_doubt=0.1, longest=60.0, connect=60.0),
     streams=StreamTiming(loads_every=0.25),
     reports=ReportTiming(reported_every=0.1, alive_within=60.0, old_after=60.0),

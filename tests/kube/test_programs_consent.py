@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from controller.api.registry import REFERENCE_GRANT
-from controller.api.timing import KubeTiming, Timing
+from controller.api.timing import KubeTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
@@ -22,8 +23,9 @@ from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.kube.user import UserHand
 from tests.support.objects import a_grant
+from tests.support.timing import PATIENT
 
-SOON = Timing(kube=KubeTiming(second_look=0.5))
+SOON = replace(PATIENT, kube=KubeTiming(second_look=0.5))
 """Whether the Gateway API is there is looked at as often."""
 
 

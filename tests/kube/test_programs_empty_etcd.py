@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from controller.api.timing import KubeTiming, Timing
+from controller.api.timing import KubeTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
@@ -21,9 +22,10 @@ from tests.support.kube.request import Request
 from tests.support.kube.site import Site
 from tests.support.kube.watched import whole_list
 from tests.support.objects import a_secret
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
-SECOND_LOOK = Timing(kube=KubeTiming(second_look=0.5))
+SECOND_LOOK = replace(PATIENT, kube=KubeTiming(second_look=0.5))
 """Soon: what a user puts back is there before it because the look is held until then."""
 
 

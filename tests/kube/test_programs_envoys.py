@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from functools import partial
 
-from controller.api.timing import ReportTiming, StreamTiming, Timing
+from controller.api.timing import ReportTiming, StreamTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, model
+from tests.support.timing import PATIENT
 
-SHORT = Timing(
+SHORT = replace(
+    PATIENT,
     reports=ReportTiming(reported_every=0.1, envoys_away=2.0, forget_after=2.0, longest_retry=0.5),
     streams=StreamTiming(keepalive_every=600.0),
 )

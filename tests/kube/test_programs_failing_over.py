@@ -7,17 +7,19 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.api.timing import ReportTiming, Timing
+from controller.api.timing import ReportTiming
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import reporting_unhealthy
 from tests.support.forked import Forked
 from tests.support.kube.site import Site, endpoints, model, service
 from tests.support.objects import ADeployment, a_deployment
+from tests.support.timing import PATIENT
 
-SHORT = Timing(reports=ReportTiming(window=3.0))
+SHORT = replace(PATIENT, reports=ReportTiming(window=3.0))
 COUNTED = r"[1-9]\d* of the last [1-9]\d* requests "
 """How an event begins: with how many, which came with the reports of the Envoys."""
 

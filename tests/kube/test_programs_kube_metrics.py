@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from controller.api.timing import PollTiming, ReportTiming, SignalTiming, Timing
+from controller.api.timing import PollTiming, ReportTiming, SignalTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.hpa_cases import LABELS, AContainer, APod, cpu, external, of_service, per_pod, pod_object, pod_status
@@ -20,11 +21,12 @@ from tests.support.kube.metrics_apis import MetricsApis, Series
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.site import Site, rules_of
 from tests.support.objects import AModel, KubeObject, a_deployment
+from tests.support.timing import PATIENT
 
 OFTEN = PollTiming(every=0.5, longest_pause=1.0, old_after=5.0)
 EAGER = partial(
     Forked,
-    context=Timing(signals=SignalTiming(kubernetes=OFTEN, pods=OFTEN), reports=ReportTiming(window=3.0)),
+    context=replace(PATIENT, signals=SignalTiming(kubernetes=OFTEN, pods=OFTEN), reports=ReportTiming(window=3.0)),
 )
 """Starts programs that ask twice a second, and whose answers are old after five; rates are averages of three."""
 

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from controller.api.timing import EventTiming, StatusTiming, Timing
+from controller.api.timing import EventTiming, StatusTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.cluster import User
@@ -20,6 +21,7 @@ from tests.support.kube.program import Program
 from tests.support.kube.proxy import Proxy
 from tests.support.kube.site import Site
 from tests.support.objects import AModel
+from tests.support.timing import PATIENT
 from tests.support.waiting import PATIENCE
 
 SHORT = 9
@@ -35,7 +37,8 @@ async def served(site: Site, lease: int, user: User | None = None) -> AModel:
     chat = site.served("chat", [site.backend("local-1")], site.backend("remote"))
     site.write(chat)
     temporary(site).mkdir()
-    context = Timing(
+    context = replace(
+        PATIENT,
         lease=timing(lease),
         statuses=StatusTiming(answered_within=PATIENCE),
         events=EventTiming(flush=PATIENCE),

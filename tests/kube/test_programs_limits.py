@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from functools import partial
 
-from controller.api.timing import GatewayTiming, Timing
 from tests.support.beamlit import eventually
 from tests.support.data_plane.backends import Backend
 from tests.support.envoy import Envoy
@@ -14,16 +14,16 @@ from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice
+from tests.support.timing import PATIENT
 from tests.support.waiting import PATIENCE
 
 
 async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
     first, second, remote = site.backend("local-1"), site.backend("local-2"), site.backend("remote")
     site.write(site.served("chat", [first], remote).offloading(maxRequestsPerReplica=6), gateway("10.9.0.1"))
-    # A replica that is slow to be connected to, or to answer a check, takes its requests all the same: what leaves does
-    # so for the limit.
-    slow = GatewayTiming(resized_every=0.2, connect_near=10.0, check_near_every=20.0, check_again_within=20.0)
-    timing = Timing(gateway=slow)
+    # A replica that is slow to answer a check takes its requests all the same: what leaves does so for the limit.
+    slow = replace(PATIENT.gateway, resized_every=0.2, check_near_every=20.0, check_again_within=20.0)
+    timing = replace(PATIENT, gateway=slow)
     site.xds_server("--gateway-service", f"{site.namespace}/gateway", start=partial(Forked, context=timing))
     site.controller()
     envoy = await site.envoy()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from controller.api.timing import ReportTiming, StreamTiming, Timing
+from controller.api.timing import ReportTiming, StreamTiming
 from controller.gateway.bootstrap import HostPort
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
@@ -15,10 +16,13 @@ from tests.support.kube.switchboard import Switchboard
 from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 from tests.support.waiting import PATIENCE
 
-SHORT = Timing(
-    streams=StreamTiming(loads_every=0.25), reports=ReportTiming(reported_every=0.1, old_after=1.0, awaited=1.0)
+SHORT = replace(
+    PATIENT,
+    streams=StreamTiming(loads_every=0.25),
+    reports=ReportTiming(reported_every=0.1, old_after=1.0, awaited=1.0),
 )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from controller.api.timing import KubeTiming, StatusTiming, Timing
+from controller.api.timing import KubeTiming, StatusTiming
 from tests.support.beamlit import eventually
 from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
@@ -17,8 +18,10 @@ from tests.support.kube.crds import install_crds
 from tests.support.kube.elected import timing
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.site import Site, endpoints
+from tests.support.timing import PATIENT
 
-SHORT = Timing(
+SHORT = replace(
+    PATIENT,
     lease=timing(6),
     kube=KubeTiming(longest_retry=1.0, patience=4.0, longest_relist=2.0),
     statuses=StatusTiming(longest_rest_while_away=2.0),

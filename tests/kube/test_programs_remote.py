@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from controller.api.timing import CheckTiming, ReportTiming, Timing
+from controller.api.timing import CheckTiming, ReportTiming
 from tests.support.forked import Forked
 from tests.support.kube.site import Site
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 SEEN = "seen from the xDS server"
-OFTEN = Timing(
+OFTEN = replace(
+    PATIENT,
     checks=CheckTiming(least_interval=0.5, in_doubt=0.2, longest=20.0, connect=20.0),
     reports=ReportTiming(alive_within=60.0, old_after=60.0),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import yaml
 
 from controller.api.registry import LEASE
-from controller.api.timing import GatewayTiming, KubeTiming, Timing
+from controller.api.timing import KubeTiming
 from tests.support.beamlit import beamlit, eventually
 from tests.support.forked import Forked
 from tests.support.kube.api_server import ApiServer
@@ -22,13 +23,17 @@ from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, rules_of
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 
 PROGRAMS = ("controller", "xds-server")
 ANYWHERE = {
     "controller": ("--metrics-addr", "0", "--probe-addr", "127.0.0.1:0", "--no-leader-election"),
     "xds-server": ("--xds-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0"),
 }
-EAGER = partial(Forked, context=Timing(kube=KubeTiming(longest_relist=1.0), gateway=GatewayTiming(first_snapshot=1.0)))
+EAGER = partial(
+    Forked,
+    context=replace(PATIENT, kube=KubeTiming(longest_relist=1.0), gateway=replace(PATIENT.gateway, first_snapshot=1.0)),
+)
 """Starts programs that soon look again for what was missing."""
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from controller.api.timing import ReportTiming, Timing
+from controller.api.timing import ReportTiming
 from tests.support.data_plane.gateway import Gateway
 from tests.support.forked import Forked
 from tests.support.kube.site import Site, model, options_of
+from tests.support.timing import PATIENT
 
-IMPATIENT = partial(Forked, context=Timing(reports=ReportTiming(forget_after=1.0)))
+IMPATIENT = partial(Forked, context=replace(PATIENT, reports=ReportTiming(forget_after=1.0)))
 
 
 async def test_an_authority_is_replaced_in_two_runs_and_no_request_fails(site: Site, tmp_path: Path) -> None:

@@ -29,10 +29,11 @@ from tests.support.kube.request import Request
 from tests.support.kube.taking_over import QUICK, taking_over
 from tests.support.kube.user import UserHand
 from tests.support.objects import a_model
+from tests.support.timing import PATIENT
 from tests.support.waiting import eventually, until_now
 
-SOON = Timing(takeover=QUICK)
-SLOW = Timing(takeover=TakeoverTiming(kube_proxy_within=60.0))
+SOON = replace(PATIENT, takeover=QUICK)
+SLOW = replace(PATIENT, takeover=TakeoverTiming(kube_proxy_within=60.0))
 """kube-proxy is waited for until the test is over, unless the command ends before."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 MERGE = {"Content-Type": "application/merge-patch+json"}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from controller.api.kubernetes.fronting import FRONTED_KEY
-from controller.api.timing import Timing
 from tests.support.forked import Forked
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.elected import timing
@@ -19,10 +19,11 @@ from tests.support.kube.endpoint_controllers import ServiceHand
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.site import Site
 from tests.support.kube.taking_over import QUICK
+from tests.support.timing import PATIENT
 from tests.support.waiting import eventually
 
 CHAT = {"app": "chat"}
-SOON = partial(Forked, context=Timing(lease=timing(6), takeover=QUICK))
+SOON = partial(Forked, context=replace(PATIENT, lease=timing(6), takeover=QUICK))
 """Starts a controller whose lease is over soon after it was killed; the other test holds the real times."""
 
 

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import httpx
 
-from controller.api.timing import REAL, Timing
+from controller.api.timing import Timing
 from controller.gateway.process import envoy_binary
 from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.load import Traffic, open_loop
 from tests.support.network import unused_port
 from tests.support.processes import ROOT, Child, ends_with_me, kill_all, processes_of
+from tests.support.timing import PATIENT
 from tests.support.waiting import eventually, in_time, until
 
 BEAMLIT = Path(sys.executable).with_name("beamlit")
@@ -51,7 +52,7 @@ def executed(arguments: Sequence[object], log: Path, environment: Mapping[str, s
     return Child(("/usr/bin/env", *variables, BEAMLIT, *arguments), log)
 
 
-async def beamlit(*arguments: object, timing: Timing = REAL, **environment: str) -> Ended:
+async def beamlit(*arguments: object, timing: Timing = PATIENT, **environment: str) -> Ended:
     """Run a command to its end, with these times; it is killed after 30 seconds."""
     with TemporaryDirectory() as folder:
         errors, output = Path(folder, "errors"), Path(folder, "output")

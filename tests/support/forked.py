@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.processes import ROOT, ProcessEndedError, await_stopped
+from tests.support.timing import PATIENT
 
 BEAMLIT, MODEL_SERVER, ELECTED = "beamlit", "model_server", "elected"
 """The programs there are."""
@@ -30,7 +31,7 @@ BEAMLIT, MODEL_SERVER, ELECTED = "beamlit", "model_server", "elected"
 class Forked:
     """One program, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
 
-    `context` is the object of the command's context: anything that can be pickled. `limits` are its own, soft and hard,
+    `context` is the object of the command's context, the product's times: anything that can be pickled. `limits` are its own, soft and hard,
     by their names in the module `resource`.
     """
 
@@ -43,7 +44,7 @@ class Forked:
         environment: Mapping[str, str] | None = None,
         *,
         output: Path | None = None,
-        context: object = None,
+        context: object = PATIENT,
         limits: Mapping[int, tuple[int, int]] | None = None,
     ) -> None:
         self.log = log

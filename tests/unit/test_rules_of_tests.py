@@ -1,19 +1,18 @@
 """What every test keeps to, as CONTRIBUTING says, and what shows in its text alone.
 
-No test imports a benchmark, patches anything, starts a process that nobody ends, or says in seconds how long something
-may take.
+No test imports a benchmark, or patches anything. `test_rules_of_time` and `test_rules_of_processes` have more of it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.processes import ROOT
+from tests.support.sources import files_with, imported_modules, imported_names, nodes_in, root_of
 
 
 def test_no_test_imports_a_benchmark() -> None:
@@ -23,133 +22,6 @@ def test_no_test_imports_a_benchmark() -> None:
         if (modules := [name for name in imported_modules(nodes_in(file)) if name.split(".")[0] == "benchmarks"])
     }
     assert imported == {}
-
-
-STARTS = {"Popen", "create_subprocess_exec", "create_subprocess_shell"}
-OF_THEIR_OWN = {"tests/support/forked.py", "tests/support/kube/shared.py"}
-"""These start what ends by itself: a fork server that nobody can ask any more, a keeper that nobody needs."""
-
-
-def test_what_starts_a_process_lets_the_kernel_end_it_too() -> None:
-    # `subprocess.run` waits for the end itself.
-    unbound = {
-        str(file.relative_to(ROOT)): lines
-        for file in files_with(re.compile("|".join(f"{name}\\(" for name in STARTS)), "tests", "benchmarks", "demo")
-        if (lines := list(unbound_starts(file.read_text())))
-    }
-    assert unbound.keys() == OF_THEIR_OWN, unbound
-
-
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ("subprocess.Popen(command, cwd=ROOT)\n", [1]),
-        ("await asyncio.create_subprocess_exec(program, *arguments)\n", [1]),
-        ("Popen(ends_with_me(command), env={})\n", []),
-        ("await asyncio.create_subprocess_exec(*ends_with_me((program, *arguments)))\n", []),
-    ],
-)
-def test_a_process_that_nobody_ends_is_found(source: str, found: list[int]) -> None:
-    assert list(unbound_starts(source)) == found
-
-
-def unbound_starts(source: str) -> Iterator[int]:
-    """Find the lines that start a process whose command is not `ends_with_me(...)`."""
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name), args=[command, *_]) if name in STARTS:
-                match command:
-                    case ast.Call(func=ast.Name(id="ends_with_me")):
-                        pass
-                    case ast.Starred(value=ast.Call(func=ast.Name(id="ends_with_me"))):
-                        pass
-                    case _:
-                        yield node.lineno
-
-
-CLOCKS_THAT_RUN = {"monotonic", "perf_counter", "time", "monotonic_ns", "perf_counter_ns"}
-
-
-def test_no_test_says_in_seconds_how_long_something_may_take() -> None:
-    bounds = {
-        str(file.relative_to(ROOT)): found
-        for file in files_with(rf"\b({'|'.join(CLOCKS_THAT_RUN)})\(\)|\.seconds\b", "tests", "benchmarks/tests")
-        if (found := list(bounds_in_seconds(file.read_text())))
-    }
-    assert bounds == {}
-
-
-@pytest.mark.parametrize(
-    ("line", "found"),
-    [
-        ("assert loop.time() - start < 5", ["loop.time() - start < 5"]),
-        ("assert MOST >= took", ["MOST >= took"]),
-        ("assert reply.seconds <= 2 * PATIENCE, reply", ["reply.seconds <= 2 * PATIENCE"]),
-        ("assert 0.5 < took < 1", ["0.5 < took < 1"]),
-        # That it took at least so long is true on every machine; and a control has the same turns.
-        ("assert took > 0.5", []),
-        ("assert took < 2 * control", []),
-        ("assert reply.seconds < other.seconds + 1", []),
-    ],
-)
-def test_a_bound_in_seconds_is_found(line: str, found: list[str]) -> None:
-    source = f"def test(loop):\n    start = loop.time()\n    took = loop.time() - start\n    {line}\n"
-    assert list(bounds_in_seconds(source)) == found
-
-
-def bounds_in_seconds(source: str) -> Iterator[str]:
-    """Find what is asserted of a time by a clock that runs: that it is less than a number."""
-    for function in ast.walk(ast.parse(source)):
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
-            nodes = list(ast.walk(function))
-            assigned = [one for one in nodes if isinstance(one, ast.Assign) and asks_a_clock(one.value)]
-            times = {name for one in assigned for target in one.targets for name in names_in(target)}
-            for compared in (one for node in nodes if isinstance(node, ast.Assert) for one in ast.walk(node.test)):
-                if isinstance(compared, ast.Compare) and is_a_bound(compared, times):
-                    yield ast.unparse(compared)
-
-
-def is_a_bound(compared: ast.Compare, times: set[str]) -> bool:
-    sides = [compared.left, *compared.comparators]
-    return any(
-        (isinstance(operator, ast.Lt | ast.LtE) and is_a_time(first, times) and is_a_number(second))
-        or (isinstance(operator, ast.Gt | ast.GtE) and is_a_number(first) and is_a_time(second, times))
-        for first, operator, second in zip(sides, compared.ops, sides[1:], strict=False)
-    )
-
-
-def is_a_time(expression: ast.expr, times: set[str]) -> bool:
-    is_told = isinstance(expression, ast.Attribute) and expression.attr == "seconds"
-    return is_told or asks_a_clock(expression) or bool(times & names_in(expression))
-
-
-def is_a_number(expression: ast.expr) -> bool:
-    """Whether it is made of numbers and of constants alone."""
-    parts = (ast.Constant, ast.Name, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
-    return all(isinstance(one, parts) for one in ast.walk(expression)) and all(map(str.isupper, names_in(expression)))
-
-
-def asks_a_clock(expression: ast.expr) -> bool:
-    return any(
-        isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute) and one.func.attr in CLOCKS_THAT_RUN
-        for one in ast.walk(expression)
-    )
-
-
-def names_in(expression: ast.expr) -> set[str]:
-    return {one.id for one in ast.walk(expression) if isinstance(one, ast.Name)}
-
-
-def nodes_in(file: Path) -> Iterator[ast.AST]:
-    return ast.walk(ast.parse(file.read_text()))
-
-
-def files_with(words: str | re.Pattern[str], *folders: str) -> Iterator[Path]:
-    """Find the modules whose text has a match: to parse all takes a second."""
-    for folder in folders:
-        files = sorted((ROOT / folder).rglob("*.py"))
-        assert files
-        yield from (file for file in files if re.search(words, file.read_text()))
 
 
 def test_no_test_patches_anything() -> None:
@@ -218,27 +90,3 @@ def is_refused(node: ast.AST) -> bool:
         case ast.With(items=[ast.withitem(context_expr=ast.Call(func=ast.Attribute(attr="raises")))]):
             return True
     return False
-
-
-def root_of(node: ast.expr) -> str:
-    """The name that an expression such as `a.b[c].d` begins with."""
-    while isinstance(node, ast.Attribute | ast.Subscript):
-        node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
-
-
-def imported_names(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """The names by which a module knows what it imports."""
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            yield from ((alias.asname or alias.name).split(".")[0] for alias in node.names)
-
-
-def imported_modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
-    """Name the modules that are imported, wherever in a module."""
-    for node in nodes:
-        match node:
-            case ast.ImportFrom(module=str(name)):
-                yield name
-            case ast.Import(names=aliases):
-                yield from (alias.name for alias in aliases)

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from controller.api.contract.route import ReplicaCheck
-from controller.api.timing import GatewayTiming, Timing
 from tests.support.data_plane.model import Model
 from tests.support.data_plane.open_streams import opened
 from tests.support.data_plane.stage import Stage, stage_on
 from tests.support.network import Network
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 
 DRAINED_SECONDS = 1
-TIMING = Timing(gateway=GatewayTiming(vacated=0, departed=0.2))
+TIMING = replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=0, departed=0.2))
 CHECK = ReplicaCheck(path="/healthz", interval=timedelta(seconds=1))
 
 

@@ -20,6 +20,7 @@ from tests.support.data_plane.model import SHARED_PORT, Model, Reply, Wanted, ro
 from tests.support.envoy import Envoy, as_it_is
 from tests.support.http import plain_http
 from tests.support.network import Network, unused_port
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 from xds_server.loads.loads import Loads
 from xds_server.resources import names
@@ -36,13 +37,13 @@ _BELOW_MODELS, _MOST_MODELS = 9000, 1000
 """Models have the ports from 9001 on."""
 
 
-# The product's own times; but a model that a test withdraws is gone at once.
-AT_ONCE = replace(REAL, gateway=replace(REAL.gateway, vacated=0.0))
-PATIENT = replace(
-    AT_ONCE, gateway=replace(AT_ONCE.gateway, connect_near=60.0, connect_far=60.0, unused_near=600.0, unused_far=600.0)
-)
-"""For tests that count who is at which side, whatever pauses the machine has: who cannot connect in time goes to the
-other side, and of those that wait for a connection Envoy does not count how many are for which replica.
+MEASURED = replace(REAL, gateway=replace(REAL.gateway, vacated=0.0))
+"""The product's own, for benchmarks; but that a model that one withdraws is gone at once."""
+AT_ONCE = replace(PATIENT, gateway=replace(PATIENT.gateway, vacated=0.0))
+"""The same for tests: no pause of the machine decides where a request goes."""
+COUNTED = replace(AT_ONCE, gateway=replace(AT_ONCE.gateway, unused_near=600.0, unused_far=600.0))
+"""For tests that count who is at which side: of those that wait for a connection Envoy does not count how many are for
+which replica.
 """
 
 

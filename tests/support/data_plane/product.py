@@ -11,7 +11,7 @@ import httpx
 import yaml
 
 from controller.api.contract.route import RouteKey
-from controller.api.timing import REAL, FolderTiming, Timing
+from controller.api.timing import FolderTiming, Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs.state import StateDirectory
 from tests.support.data_plane.backends import Backend, Backends
@@ -19,6 +19,7 @@ from tests.support.envoy import Envoy
 from tests.support.forked import Forked
 from tests.support.http import plain_http
 from tests.support.network import unused_port
+from tests.support.timing import PATIENT
 from tests.support.waiting import until
 from xds_server.resources import names
 
@@ -36,7 +37,7 @@ class Product:
     """
 
     def __init__(
-        self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None, timing: Timing = REAL
+        self, backends: Backends, folder: Path, remote: dict[str, Any] | None = None, timing: Timing = PATIENT
     ) -> None:
         self.backends = backends
         self.front = unused_port()

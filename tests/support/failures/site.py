@@ -13,9 +13,10 @@ from pydantic import SecretStr
 
 from controller.api.contract.credentials import CredentialSource, HeaderCredential, OAuth, RemoteAuth, RemoteTls
 from controller.api.kubernetes.endpoints import Replica
+from controller.api.timing import Timing
 from tests.support.data_plane.backends import Backend, Backends
 from tests.support.data_plane.model import Wanted
-from tests.support.data_plane.plane import Plane
+from tests.support.data_plane.plane import AT_ONCE, Plane
 from tests.support.data_plane.protected import Pki, Tokens
 from tests.support.failures import names
 from tests.support.network import Network
@@ -41,11 +42,11 @@ class Site:
     has requests in flight.
     """
 
-    def __init__(self, network: Network, folder: Path, delay: float = 0.005) -> None:
+    def __init__(self, network: Network, folder: Path, delay: float = 0.005, timing: Timing = AT_ONCE) -> None:
         self.usual = f"delay={delay}"
         self.well = Backend("local-well", network.host(50), folder)
         self.backends = Backends(network, folder)
-        self.plane = Plane(network, self.backends, folder)
+        self.plane = Plane(network, self.backends, folder, timing)
         self.names = names.NameServer(network.host(40), self.backends.remote.host)
         self.tokens = Tokens(network.host(30), accepts="hush", lifetime=2)
         host = network.host(20)
