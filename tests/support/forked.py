@@ -31,8 +31,8 @@ BEAMLIT, MODEL_SERVER, ELECTED = "beamlit", "model_server", "elected"
 class Forked:
     """One program, as `tests.support.processes.Child` is a process. What it prints goes to its log, too, or apart.
 
-    `context` is the object of the command's context, the product's times: anything that can be pickled. `limits` are its own, soft and hard,
-    by their names in the module `resource`.
+    `context` is the object of the command's context, the product's times: anything that can be pickled. `limits` are
+    its own, soft and hard, by their names in the module `resource`.
     """
 
     program = BEAMLIT
