@@ -23,6 +23,8 @@ _LOOK = 0.02
 """Seconds between two looks at how much is in flight."""
 _PATIENCE = 3.0
 """Seconds to wait until it is enough for a kill to show something."""
+_GIVES_UP = 30.0
+"""Seconds that a client waits for its answer."""
 _RETURNS_WITHIN = 60.0
 """Seconds to wait until a replica that is ready again is asked again."""
 _EXCESS = 3
@@ -110,6 +112,7 @@ class Play:
             body=lambda number: request_body(self._sent[number]),
             fault=fault_of,
             note=name_of,
+            timeout=_GIVES_UP,
             on_sample=self._ended.append,
         )
 

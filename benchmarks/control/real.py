@@ -92,7 +92,7 @@ async def _measured(load: Load, policy: Policy, envoys: Envoys) -> tuple[Outcome
     law, looks = policy.law(), list[_Look]()
     async with stage(envoys, Setting(policy.name, is_limited=policy.overflow), plan) as on:
         deciding = asyncio.create_task(_decide(on, law, load, looks))
-        report = await open_loop(on.url, plan.arrivals, Traffic(note=_on_arrival))
+        report = await open_loop(on.url, plan.arrivals, Traffic(note=_on_arrival, timeout=30.0))
         await deciding
         envoys.check()
     total = len(report.samples)

@@ -37,7 +37,7 @@ def without_hedging(route: Route) -> None:
 async def test_replicas_that_never_answer_fail_no_request(plane: Plane, away: int) -> None:
     """All are answered while the replicas say nothing; without, whoever is at a replica waits as long as they do."""
     models = await serve_both(plane, Wanted(away=away, first_byte_timeout=PATIENCE), routes(without_patience))
-    silent = Traffic(headers=lambda _: {"on-local": "held=silent"}, timeout=60)
+    silent = Traffic(headers=lambda _: {"on-local": "held=silent"})
 
     loads = models.each(
         lambda model: asyncio.create_task(closed_loop(model.url, clients=100, requests=100, traffic=silent))

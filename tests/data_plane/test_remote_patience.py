@@ -44,7 +44,7 @@ def without_retries(route: Route) -> None:
 async def test_a_remote_that_never_answers_fails_no_request(plane: Plane, away: int) -> None:
     """All are answered while it says nothing; without, whoever is there waits as long as it does."""
     models = await serve_both(plane, Wanted(away=away, answer_timeout=PATIENCE), routes(without_timeout))
-    silent = Traffic(headers=lambda _: {"on-remote": "held=silent"}, timeout=60)
+    silent = Traffic(headers=lambda _: {"on-remote": "held=silent"})
 
     loads = models.each(
         lambda model: asyncio.create_task(closed_loop(model.url, clients=100, requests=100, traffic=silent))

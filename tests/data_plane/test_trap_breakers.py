@@ -43,7 +43,7 @@ async def _failed_over_at_once(plane: Plane, model: Model, count: int) -> Report
     """
     name, answered = model.key.name, list[Sample]()
     headers = sends(on_local=f"held={name};status=503", on_remote=f"held={name}")
-    traffic = Traffic(headers=headers, timeout=100, on_sample=answered.append)
+    traffic = Traffic(headers=headers, on_sample=answered.append)
     load = asyncio.create_task(closed_loop(model.url, clients=count, requests=count, traffic=traffic))
 
     async def are_at_replicas() -> bool:
@@ -64,7 +64,7 @@ async def test_no_breaker_trips_with_thousands_of_requests_at_once(plane: Plane)
     without = clusters(lambda cluster: cluster.ClearField("circuit_breakers"))
     models = await serve_both(plane, Wanted(), without)
     requests = 2_200  # By default 1,024 connections and as many requests that wait for one.
-    traffic = Traffic(headers=sends(on_local="held=all"), timeout=100)
+    traffic = Traffic(headers=sends(on_local="held=all"))
 
     async def overflows(model: Model) -> int:
         return await plane.envoy.stat(f"cluster.{model.local_cluster}.upstream_rq_pending_overflow")

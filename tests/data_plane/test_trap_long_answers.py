@@ -39,8 +39,7 @@ async def test_an_answer_may_take_longer_than_the_default_timeout(plane: Plane) 
     remote = await serve_both(plane, Wanted(away=100), routes(default_timeout))
     headers = [("on-local", "held=long"), ("on-remote", "held=long")]
     asked = [
-        both.each(lambda model: asyncio.create_task(plane.ask(model, headers=headers, timeout=200)))
-        for both in (local, remote)
+        both.each(lambda model: asyncio.create_task(plane.ask(model, headers=headers))) for both in (local, remote)
     ]
 
     without = await asyncio.gather(*(one.removed for one in asked))

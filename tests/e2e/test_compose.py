@@ -34,7 +34,7 @@ class Site:
         """What one of the admin addresses says; nothing while nobody does."""
         try:
             async with plain_http() as client:
-                answer = await client.get(f"http://{self.pod}:{port}{path}", timeout=30)
+                answer = await client.get(f"http://{self.pod}:{port}{path}")
         except httpx.TransportError:
             return ""
         return answer.text if answer.status_code == 200 else ""
@@ -45,7 +45,7 @@ class Site:
     async def split(self) -> str:
         """The split of the model, and its reason."""
         async with plain_http() as client:
-            models = (await client.get(f"http://{self.pod}:19000/status", timeout=30)).json()["items"]
+            models = (await client.get(f"http://{self.pod}:19000/status")).json()["items"]
         split = (models[0].get("status", {}) if models else {}).get("split") or {}
         return f"{split.get('summary')} {split.get('reason')}"
 

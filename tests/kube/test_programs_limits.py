@@ -15,7 +15,6 @@ from tests.support.kube.site import Site
 from tests.support.load import Report, Traffic, closed_loop
 from tests.support.objects import ASlice, a_slice
 from tests.support.timing import PATIENT
-from tests.support.waiting import PATIENCE
 
 
 async def test_the_limit_follows_replicas_and_envoys(site: Site) -> None:
@@ -80,7 +79,7 @@ async def at_once(requests: int, url: str, envoy: Envoy, backends: list[Backend]
 
     await eventually(in_flight, lambda count: count == 0)
     before = await arrived()
-    held = Traffic(headers=lambda _: {"on-local": "held=all"}, timeout=4 * PATIENCE)
+    held = Traffic(headers=lambda _: {"on-local": "held=all"})
     sending = asyncio.create_task(closed_loop(url, clients=requests, requests=requests, traffic=held))
     await eventually(arrived, lambda count: count == before + requests)
     for one in backends:

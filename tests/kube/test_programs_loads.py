@@ -17,7 +17,6 @@ from tests.support.load import Traffic, closed_loop
 from tests.support.measured import in_flight_each
 from tests.support.network import unused_port
 from tests.support.timing import PATIENT
-from tests.support.waiting import PATIENCE
 
 SHORT = replace(
     PATIENT,
@@ -35,8 +34,7 @@ async def test_requests_in_flight_are_in_the_status_and_move_with_their_envoy(si
         port = await site.port("chat")
         await until_signal(site, "Clear")
 
-        # For as long as all that is waited for meanwhile may take.
-        held = Traffic(headers=lambda _: {"on-local": "held=all"}, timeout=5 * PATIENCE)
+        held = Traffic(headers=lambda _: {"on-local": "held=all"})
         waiting = asyncio.create_task(closed_loop(f"http://{site.gateway}:{port}/", 3, 3, held))
         assert (await until_signal(site, "Breached"))["current"] == "3"
         # On its way nobody hears of the Envoy: that is not the same as that it has nothing to do.

@@ -177,7 +177,7 @@ class Product:
 
     async def look(self, path: str) -> httpx.Response:
         """GET from the admin address."""
-        async with plain_http(timeout=10) as client:
+        async with plain_http() as client:
             return await client.get(f"http://{self.admin}{path}")
 
     async def problems(self, file: str) -> list[str]:
@@ -217,9 +217,9 @@ class Reply:
 
 
 async def ask(port: int, *, host: str = "127.0.0.1", **headers: str) -> Reply:
-    """Send one request, once, on a connection of its own."""
+    """Send one request, once, on a connection of its own. Its answer may take as long as a test holds it back."""
     try:
-        async with plain_http(timeout=30) as client:
+        async with plain_http(timeout=None) as client:
             answer = await client.get(f"http://{host}:{port}/", headers=headers)
     except httpx.TransportError as error:
         return Reply(error=type(error).__name__)

@@ -65,7 +65,7 @@ class Plane:
         self.xds = HostPort("127.0.0.1", unused_port())
         self._server = XdsServer(TOKEN, self._observe, None, self.loads, timing.streams)
         self._models, self._probes = itertools.count(1), itertools.count(1)
-        self._client = plain_http(timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
+        self._client = plain_http(timeout=None, limits=httpx.Limits(max_keepalive_connections=0))
 
     @property
     def envoy(self) -> Envoy:

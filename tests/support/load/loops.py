@@ -39,8 +39,8 @@ class Traffic:
     body: Callable[[int], bytes] = _small_body
     keepalive: bool = True
     """Without it every request has a new connection."""
-    timeout: float = 30.0
-    """Seconds, the connect included."""
+    timeout: float | None = None
+    """Seconds after which a client gives up, the connect included; without, a test ends what it holds back."""
     good: frozenset[int] = frozenset({200})
     """The status codes that are no failure."""
     fault: Callable[[Answer], str] = _nothing

@@ -114,8 +114,12 @@ async def test_arrivals_do_not_wait_for_answers():
 )
 async def test_every_failure_is_seen(answer, error):
     async with serving(answer) as (url, _):
-        report = await closed_loop(url, 1, 1, Traffic(method="GET", timeout=0.3 if error == "timeout" else 30.0))
+        report = await closed_loop(url, 1, 1, Traffic(method="GET", timeout=0.3 if error == "timeout" else None))
     assert report.errors == {error: 1}
+
+
+def test_who_is_held_back_by_a_test_does_not_give_up_meanwhile():
+    assert Traffic().timeout is None
 
 
 async def test_a_request_is_never_sent_twice():
