@@ -70,8 +70,12 @@ class Product:
 
     async def model(self) -> dict[str, Any]:
         """Return the model as the control plane reports it."""
-        (model,) = (await self.asked("/status")).json()["items"]
+        (model,) = await self._models()
         return dict(model)
+
+    async def _models(self) -> list[dict[str, Any]]:
+        """Return what there is of it: nothing before the folder was read, which is ready, too, if that takes long."""
+        return list((await self.asked("/status")).json()["items"])
 
     async def says(self, **conditions: str) -> str:
         """Wait until the model as it was written last has these reasons; return the message of the first."""
@@ -86,7 +90,10 @@ class Product:
         seen: dict[str, Any] = {}
 
         async def is_so() -> bool:
-            model = await self.model()
+            models = await self._models()
+            if not models or not models[0].get("status"):
+                return False
+            (model,) = models
             if model["metadata"].get("annotations") != self._written["metadata"].get("annotations"):
                 return False
             now = model["metadata"]["generation"]
