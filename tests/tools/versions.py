@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tools.binaries import KUBERNETES, cache, go, locked, numbers, say
+from tests.support.processes import run
+from tests.tools.binaries import KUBERNETES, cache, go, locked, numbers, say, unfinished_at
 
 KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kubectl")
 NEWEST_GO = (1, 26)
@@ -46,7 +46,7 @@ class Module:
     def go_mod(self) -> str:
         """The text of its go.mod; SystemExit with what Go says of a version that there is not."""
         command = [go(NEWEST_GO), "mod", "download", "-json", f"{self.path}@v{self.version}"]
-        said = json.loads(subprocess.run(command, cwd="/", check=False, capture_output=True, text=True).stdout)
+        said = json.loads(run(command, cwd="/", capture_output=True, text=True).stdout)
         if "Error" in said:
             sys.exit(said["Error"])
         return Path(said["GoMod"]).read_text()
@@ -82,9 +82,9 @@ def built(module: Module, packages: tuple[str, ...], link_flags: str = "-s -w") 
         for name in lacking:
             say(f"building {name} {module.version} (once, a few minutes)")
             command = [go(NEWEST_GO), "build", "-mod=mod", "-trimpath", "-tags=providerless", f"-ldflags={link_flags}"]
-            unfinished = folder / f"{name}.unfinished"
+            unfinished = unfinished_at(folder / name)
             command += ["-o", str(unfinished), f"{module.path}/cmd/{name}"]
-            subprocess.run(command, cwd=folder, check=True, env={**os.environ, "CGO_ENABLED": "0"})
+            run(command, cwd=folder, check=True, env={**os.environ, "CGO_ENABLED": "0"})
             unfinished.rename(folder / name)
     return folder
 

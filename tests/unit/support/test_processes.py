@@ -8,7 +8,17 @@ import time
 
 import pytest
 
-from tests.support.processes import ROOT, Child, Children, ProcessEndedError, ends_with_me, kill_all, processes_of
+from tests.__main__ import staying
+from tests.support.processes import (
+    ROOT,
+    Child,
+    Children,
+    ProcessEndedError,
+    ends_with_me,
+    kill_all,
+    processes_of,
+    run,
+)
 from tests.support.waiting import until_now
 
 pytestmark = pytest.mark.long
@@ -44,6 +54,13 @@ from tests.support.processes import ends_with_me
 folder, sleeps = sys.argv[1:]
 subprocess.Popen(ends_with_me((sys.executable, "-c", sleeps, folder)))
 time.sleep(600)
+"""
+RUNS_ONE = """
+import sys
+from tests.support.processes import run
+
+folder, with_a_child, sleeps = sys.argv[1:]
+run((sys.executable, "-c", with_a_child, sleeps, folder))
 """
 COUNTS = """
 import mmap, sys, threading
@@ -184,5 +201,38 @@ def test_one_that_is_stopped_does_nothing_more(tmp_path):
             while counter.read_bytes() == number:
                 child.check()
                 time.sleep(0.001)
+    finally:
+        child.kill()
+
+
+@pytest.mark.parametrize(("number", "left"), [(signal.SIGINT, 0), (signal.SIGKILL, 1)], ids=["interrupted", "killed"])
+def test_a_command_that_is_run_to_its_end_ends_with_who_waits_for_it(tmp_path, number, left):
+    """If that is interrupted, all that it started does; if it is killed, itself."""
+    with (tmp_path / "log").open("wb") as log:
+        command = (sys.executable, "-c", RUNS_ONE, tmp_path, WITH_A_CHILD, SLEEPS)
+        waiting = subprocess.Popen(ends_with_me(command), cwd=ROOT, stderr=log, start_new_session=True)
+    # Itself, the command and what that started.
+    until_now(lambda: len(processes_of(tmp_path)) == 3, "the command has started another")
+    waiting.send_signal(number)
+    waiting.wait()
+    until_now(lambda: len(processes_of(tmp_path)) == left, "it has ended")
+    for process in processes_of(tmp_path):
+        os.kill(process, signal.SIGKILL)
+
+
+def test_a_command_that_is_run_to_its_end_says_what_it_said_and_how_it_ended():
+    done = run((sys.executable, "-c", "print(input())"), input="hello", capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "hello\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        run((sys.executable, "-c", "raise SystemExit(3)"), check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run((sys.executable, "-c", SLEEPS), timeout=0.1)
+
+
+def test_a_run_says_which_of_its_processes_go_on(tmp_path):
+    assert staying(tmp_path) == {}
+    child = Child((sys.executable, "-c", SLEEPS, tmp_path), tmp_path / "log")
+    try:
+        assert child.pid in staying(tmp_path, within=0.1)
     finally:
         child.kill()
