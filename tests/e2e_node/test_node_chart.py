@@ -22,6 +22,7 @@ from tests.support.node.node import Node
 from tests.support.node.our_images import have_our_images
 from tests.support.node.takeover import FrontedModel
 from tests.support.objects import a_model
+from tests.support.processes import run
 from tests.support.waiting import until_now
 
 QUICK = ("--work=1000",)
@@ -222,7 +223,7 @@ def test_one_apply_of_install_yaml_gives_a_system_that_serves(node: Node, images
 def checked(node: Node, *options: str) -> subprocess.CompletedProcess[str]:
     """What `beamlit check` says of the cluster."""
     command = (BEAMLIT, "check", f"--kubeconfig={node.kubeconfig}", *options)
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    return run(command, capture_output=True, text=True, timeout=180)
 
 
 def assert_well(node: Node, *options: str) -> None:

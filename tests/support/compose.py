@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ import yaml
 
 from tests.support.forked import Forked
 from tests.support.network import Network
-from tests.support.processes import ROOT, Child
+from tests.support.processes import ROOT, Child, run
 
 FILE = ROOT / "docker-compose.yml"
 _POD = "service:pod"
@@ -81,7 +80,7 @@ class Composed:
     def run(self, name: str) -> None:
         """Run a service to its end."""
         environment = {**os.environ, **self._variables}
-        subprocess.run(self._command(name), cwd=ROOT, env=environment, check=True, timeout=60)
+        run(self._command(name), cwd=ROOT, env=environment, check=True, timeout=60)
 
     def kill(self, *names: str) -> None:
         """SIGKILL services, and nothing that others started."""

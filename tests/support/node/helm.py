@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.support import processes
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.crds import remove_crds
 from tests.support.node.our_images import CHART
@@ -28,12 +29,11 @@ def helm(cluster: Cluster, *arguments: object, within: float = 600) -> str:
 
 def run(cluster: Cluster, *command: str, within: float = 600, input: str | None = None) -> str:  # noqa: A002
     """Run a command in the surroundings of a user of the cluster: kubectl and helm are on its PATH."""
-    done = subprocess.run(
+    done = processes.run(
         command,
         env=surroundings(cluster),
         capture_output=True,
         text=True,
-        check=False,
         timeout=within,
         input=input,
     )

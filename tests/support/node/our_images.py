@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import os
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import yaml
 from tests.support.node.images import Image, python_base, remove_old_archives
 from tests.support.node.missing import program
 from tests.support.node.node import Node
-from tests.support.processes import ROOT
+from tests.support.processes import ROOT, run
 from tests.tools import binaries
 
 _REGISTRY, _TAG = "ghcr.io/beamlit", "tests"
@@ -100,7 +99,7 @@ def _builder() -> tuple[str, ...]:
 
 
 def _run(*words: str) -> None:
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1200)
+    done = run(words, cwd=ROOT, capture_output=True, text=True, timeout=1200)
     said = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
     assert done.returncode == 0, f"{' '.join(words)} failed:\n{said}"
 
