@@ -8,85 +8,54 @@ With `--again` the few that failed run once more, alone. What passes then is uns
 
 from __future__ import annotations
 
+import math
 import os
 import random
-import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from threading import Event
 
 import click
 
+from tests.support.lanes import (
+    AGAIN,
+    EXISTING,
+    INTERRUPTED,
+    NO_TESTS,
+    Lane,
+    Order,
+    Run,
+    ended,
+    lanes_of,
+    left_out,
+    node_lanes,
+    summary,
+    to_repeat,
+    verdict_on,
+    what_stays,
+)
 from tests.support.node.missing import missing
 from tests.support.processes import ROOT, ends_with_me, processes_of
-from tests.support.progress import ALONE, Record, clock, leaves_some_alone, ran_to_its_end, read_records, suite_of
+from tests.support.progress import ALONE, clock, leaves_some_alone, read_left, read_records, read_running
 from tests.support.waiting import Deadline
 from tests.tools import binaries
 
-TESTS_FAILED, INTERRUPTED, NO_TESTS = 1, 2, 5
-"""Exit codes as pytest has them, https://docs.pytest.org/en/stable/reference/exit-codes.html. Its own 2 may also mean
-that `-x` ended a run; the other is that of a lane that has none of the tests that were asked for."""
-AGAIN = "again"
-"""The lane of what failed in another one."""
-SLOWEST = 20
 ENDS_WITHIN = 60.0
 """Seconds that a program of a run has to end after it, before it is said to run still: see `waiting`."""
 WORKERS = 3
 """Processes for each core: tests wait more than they compute."""
-NODE_SUITE = "tests/e2e_node"
-COMPATIBILITY = "tests/compatibility"
-"""What other projects do for a release of ours: `make compatibility` builds them and names it."""
-EXISTING = "BEAMLIT_TEST_KUBECONFIG"
-"""The variable that names the kubeconfig of a cluster to use instead of a node of this machine."""
-ASKED_FOR = (EXISTING, "BEAMLIT_TEST_KILLS", *binaries.GIVEN)
-"""The variables that say what a run runs on, and for how long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """Tests that run in the same way."""
-
-    name: str
-    options: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A lane that has run; it `is_whole` if none of its tests was left, as by `-x`."""
-
-    lane: Lane
-    code: int
-    seconds: float
-    records: tuple[Record, ...]
-    is_whole: bool = True
-
-    @property
-    def failed(self) -> tuple[Record, ...]:
-        return tuple(record for record in self.records if record.outcome == "failed")
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is random of a run, so that it can be run again: all but the addresses, which belong to who is first."""
-
-    seed: int
-    shuffled: bool
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        return ("--shuffle-files", str(self.seed)) if self.shuffled else ()
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"BEAMLIT_TEST_SEED": str(self.seed)}
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What ends a run: Ctrl-C, a service manager, a terminal that is closed."""
+AT_ONCE = 0.2
+"""Seconds in which two of them are one."""
+DEBUGGING = {"--pdb", "--trace"}
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -117,25 +86,28 @@ def main(
     """
     if node and not os.environ.get(EXISTING) and (lacks := missing()):
         sys.exit(lacks)
-    for program in binaries.NODE_PROGRAMS if node else binaries.PROGRAMS:
-        program()
+    _build(binaries.NODE_PROGRAMS if node else binaries.PROGRAMS)
+    if existing := os.environ.get(EXISTING):
+        print(what_stays(existing))
     order = Order(seed or random.randrange(1, 2**31), shuffle)
     lanes = node_lanes(arguments) if node else lanes_of(jobs or WORKERS * len(os.sched_getaffinity(0)), arguments)
-    # Ctrl-C reaches every process of the terminal: pytest cleans up, and this one waits for it.
     interrupted = Event()
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    _handle(lambda _: lambda *_: interrupted.set())
     folder = Path(tempfile.mkdtemp(prefix="beamlit-tests-"))
     runs = list(_run_all(lanes, folder, order, arguments, interrupted))
     if not interrupted.is_set() and (failed := to_repeat(runs, again)):
         runs.append(_run(Lane(AGAIN, failed), folder, order, (), interrupted))
     code = INTERRUPTED if interrupted.is_set() else verdict_on(runs)
-    if code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}:
-        _remove(folder)
-    print("\n".join(summary(runs, order, os.environ)))
+    still = staying(folder)
+    if not still and (code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}):
+        shutil.rmtree(folder, ignore_errors=True)
+    print("\n".join(summary(runs, order, os.environ, arguments)))
     print(f"not part of this run: {left_out(arguments, node)}")
     if folder.exists():
         print(f"\nwhat the programs wrote is kept: {folder}")
-    counts = ", ".join(f"{run.lane.name} {len(run.records):,} in {clock(run.seconds)}" for run in runs)
+    for process, command in still.items():
+        print(f"STILL RUNNING: {process} {command}")
+    counts = ", ".join(ended(run) for run in runs)
     words = {0: "passed", INTERRUPTED: "interrupted", NO_TESTS: "NO TESTS"}.get(code, "FAILED")
     if code == 0 and (failed := to_repeat(runs, again)):
         words = f"passed, {len(failed)} UNSTABLE"
@@ -143,62 +115,33 @@ def main(
     sys.exit(code)
 
 
-def lanes_of(workers: int, arguments: tuple[str, ...]) -> tuple[Lane, ...]:
-    """Return the lanes of everything that needs no node, without what only runs when pytest's arguments name it."""
-    named = any(argument.startswith(COMPATIBILITY) for argument in arguments)
-    elsewhere = tuple(f"--ignore={suite}" for suite in (NODE_SUITE, *(() if named else (COMPATIBILITY,))))
-    together = ("-m", f"not {ALONE}", "-p", "tests.support.workers")
-    return (
-        Lane("together", (*elsewhere, *together, f"--workers={workers}")),
-        Lane(ALONE, (*elsewhere, "-m", ALONE)),
-    )
+def _build(programs: Iterable[Callable[[], object]]) -> None:
+    """Build what is missing of what the tests run; end the program as an interrupted one if it is interrupted."""
+    _handle(lambda _: signal.default_int_handler)
+    try:
+        for program in programs:
+            program()
+    except KeyboardInterrupt:
+        print("\ninterrupted: programs that the tests run were being built")
+        sys.exit(INTERRUPTED)
 
 
-def node_lanes(arguments: tuple[str, ...]) -> tuple[Lane, ...]:
-    """Return the lane of what needs a node: all of it, unless pytest's arguments name a part."""
-    named = any(argument.startswith(NODE_SUITE) for argument in arguments)
-    return (Lane("node", () if named else (NODE_SUITE,)),)
+def _handle(handler: Callable[[signal.Signals], Callable[..., object]]) -> None:
+    """Handle what ends a run; but for a terminal that is closed, if it does not matter (`nohup`)."""
+    for number in ENDING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler(number))
 
 
-def left_out(arguments: tuple[str, ...], node: bool) -> str:
-    """Say which suites a run leaves out, and what runs them. What pytest's arguments leave out, who gave them knows."""
-    if node:
-        return "everything else (make test)"
-    named = any(argument.startswith(COMPATIBILITY) for argument in arguments)
-    return f"{NODE_SUITE} (make e2e)" + ("" if named else f", {COMPATIBILITY} (make compatibility)")
+def staying(folder: Path, within: float = ENDS_WITHIN) -> Mapping[int, str]:
+    """Wait until no process names the folder: a shared API server, nobody's child, may be ending still.
 
-
-def to_repeat(runs: Iterable[Run], at_most: int) -> tuple[str, ...]:
-    """Return the failed tests of lanes that ran to their end, if nothing but a few of these was amiss."""
-    lanes = [run for run in runs if run.lane.name != AGAIN]
-    failed = tuple(record.nodeid for run in lanes for record in run.failed)
-    some_failed = all(run.is_whole and run.code in (0, TESTS_FAILED, NO_TESTS) for run in lanes)
-    return failed if some_failed and len(failed) <= at_most else ()
-
-
-def verdict_on(runs: Iterable[Run]) -> int:
-    """Return the exit code of lanes that ran to their end: 1 when a test failed, pytest's own for other trouble.
-
-    A test that failed and was run again counts as it ended then.
+    Return those that go on all the same.
     """
-    runs = list(runs)
-    unstable = any(run.lane.name == AGAIN and run.code == 0 for run in runs)
-    codes = {0 if unstable and run.code == TESTS_FAILED else run.code for run in runs}
-    if codes <= {0, NO_TESTS}:
-        return NO_TESTS if codes == {NO_TESTS} else 0
-    worst = max(codes - {0, NO_TESTS})
-    return TESTS_FAILED if worst == INTERRUPTED else worst
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder once no process names it any more: a shared API server, nobody's child, may be ending still."""
-    deadline = Deadline(time.monotonic(), ENDS_WITHIN)
-    while folder.exists() and not deadline.has_passed(time.monotonic()):
-        if not processes_of(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+    deadline = Deadline(time.monotonic(), within)
+    while (found := processes_of(folder)) and not deadline.has_passed(time.monotonic()):
         time.sleep(deadline.pause(time.monotonic()))
-    for process, command in processes_of(folder).items():
-        print(f"STILL RUNNING: {process} {command}")
+    return found
 
 
 def _run_all(
@@ -227,53 +170,38 @@ def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], int
     environment.setdefault("GOGC", "400")
     # Of many processes each would compile everything anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    with subprocess.Popen(ends_with_me(command, signal.SIGINT), cwd=ROOT, env=environment) as pytest:
-        signal.signal(signal.SIGTERM, partial(_interrupt, pytest, interrupted))
+    # In a group of its own: a terminal signals the runner alone, which passes it on as it does what others send it.
+    # Who debugs has to have the terminal.
+    group = None if DEBUGGING & set(arguments) else 0
+    with subprocess.Popen(
+        ends_with_me(command, signal.SIGINT), cwd=ROOT, env=environment, process_group=group
+    ) as pytest:
+        _handle(lambda number: Interruption(pytest, interrupted, group is not None or number != signal.SIGINT))
         code = pytest.wait()
-    return Run(lane, code, time.monotonic() - began, read_records(record), ran_to_its_end(record))
+    return Run(lane, code, time.monotonic() - began, read_records(record), read_left(record), read_running(record))
 
 
 def _record_of(lane: Lane, folder: Path) -> Path:
     return folder / f"{lane.name}.json"
 
 
-def _interrupt(pytest: subprocess.Popen[bytes], interrupted: Event, *_: object) -> None:
-    """Pass on to a lane what a terminal would have sent to it on Ctrl-C."""
-    interrupted.set()
-    pytest.send_signal(signal.SIGINT)
+@dataclass
+class Interruption:
+    """Passes on to a lane what ends a run, as a terminal sends it on Ctrl-C; twice, for who does not want to wait.
 
+    `timeout` and others signal a process and then its group: the second at once is none.
+    """
 
-def summary(runs: Iterable[Run], order: Order, environment: Mapping[str, str]) -> Iterator[str]:
-    """Say what ran where and for how long, what was slow, what was skipped and why, and how to repeat what failed."""
-    runs = list(runs)
-    records = [record for run in runs for record in run.records]
-    yield f"\n{'suite':<12} {'tests':>6} {'seconds':>8}   in all processes together"
-    for suite in sorted({suite_of(record.nodeid) for record in records}):
-        of_it = [record for record in records if suite_of(record.nodeid) == suite]
-        yield f"{suite:<12} {len(of_it):>6,} {sum(record.seconds for record in of_it):>8.1f}"
-    yield f"\nthe {SLOWEST} slowest tests, with their fixtures"
-    for record in sorted(records, key=lambda record: -record.seconds)[:SLOWEST]:
-        yield f"{record.seconds:>8.1f} s  {record.nodeid}"
-    # Every lane collects all files, and so has those that are skipped as a whole.
-    skipped = {record.nodeid: record.reason for record in records if record.outcome == "skipped"}
-    yield f"\nskipped: {len(skipped) or 'none'}"
-    yield from (f"  {nodeid}: {reason}" for nodeid, reason in skipped.items())
-    passed_again = {record.nodeid for run in runs if run.lane.name == AGAIN for record in run.records} - {
-        record.nodeid for run in runs if run.lane.name == AGAIN for record in run.failed
-    }
-    for run in runs:
-        for record in run.failed:
-            unstable = record.nodeid in passed_again
-            yield f"\n{'UNSTABLE' if unstable else 'FAILED'} in the lane {run.lane.name}: {record.nodeid}"
-            yield f"  repeat: {_repeat(record, order, environment)}"
+    lane: subprocess.Popen[bytes]
+    interrupted: Event
+    passes_on: bool
+    last: float = -math.inf
 
-
-def _repeat(record: Record, order: Order, environment: Mapping[str, str]) -> str:
-    """Give the command that runs one test as it ran: in a lane, with the same seed, on the same programs."""
-    asked_for = [f"{name}={environment[name]}" for name in ASKED_FOR if environment.get(name)]
-    node = ("--node",) if record.nodeid.startswith(NODE_SUITE) else ()
-    command = (".venv/bin/python", "-m", "tests", *node, "--seed", str(order.seed), record.nodeid)
-    return shlex.join((*(("env", *asked_for) if asked_for else ()), *command))
+    def __call__(self, *_: object) -> None:
+        self.interrupted.set()
+        if self.passes_on and time.monotonic() - self.last > AT_ONCE:
+            self.lane.send_signal(signal.SIGINT)
+        self.last = time.monotonic()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from tests.support.network import BACKEND_PORT
 from tests.support.processes import ROOT, Child, processes_of
 from tests.support.waiting import until
+from tests.tools.binaries import GIVEN
 
 SAMPLE = """
 import pytest
@@ -121,17 +122,29 @@ def test_lasting(folder, child, {also}):
 '''
 
 
+BUILDING = """#!/bin/sh
+# It stands for the Go toolchain: what it builds takes as long as it likes.
+if [ "$1" = env ]; then
+    echo go1.999.0
+else
+    touch "$0.has-begun"
+    sh -c 'sleep 300; exit' "$0" &
+    wait
+fi
+"""
+
+
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """Start the runner on one file, as the leader of a group: a terminal signals all of its group."""
     started: list[Child] = []
 
-    def start(source: str, *options: object) -> Child:
+    def start(source: str, *options: object, variables: tuple[str, ...] = ()) -> Child:
         sample, temporary = tmp_path / "test_sample.py", tmp_path / "temporary"
         sample.write_text(source)
         temporary.mkdir()
         runner = (sys.executable, "-m", "tests", "--jobs", "1", "--seed", "7", "-c", ROOT / "pyproject.toml", sample)
-        command = ("/usr/bin/env", f"TMPDIR={temporary}", *runner, *options)
+        command = ("/usr/bin/env", f"TMPDIR={temporary}", *variables, *runner, *options)
         started.append(Child(command, tmp_path / "said"))
         return started[-1]
 
@@ -182,6 +195,7 @@ async def test_a_run_that_ends_at_the_first_failure_is_no_interrupted_one(start:
     assert code == 1, said
     assert "::test_bad\n" in said
     assert "\nFAILED: together " in said
+    assert "\nleft by the lane together: 1 " in said
     assert " is kept: " in said
 
 
@@ -228,24 +242,16 @@ async def test_no_test_at_all_is_not_passed(start: Callable[..., Child]) -> None
 HOW_FAR = re.compile(r"^ +0:\d\d  0 passed, none failed; left: 1 .*; for \d+ s \S*::test_lasting$", re.MULTILINE)
 
 
-def ctrl_c(runner: Child) -> None:
-    os.killpg(runner.pid, signal.SIGINT)
-
-
-def asked_to_end(runner: Child) -> None:
-    """As by a service manager, or `timeout`: the runner alone."""
-    os.kill(runner.pid, signal.SIGTERM)
-
-
 def accepts(host: str) -> bool:
     with socket.socket() as client:
         return client.connect_ex((host, BACKEND_PORT)) == 0
 
 
-@pytest.mark.parametrize(("end", "also"), [(ctrl_c, "lingering"), (asked_to_end, "forked")])
+@pytest.mark.parametrize(("number", "also"), [(signal.SIGINT, "lingering"), (signal.SIGTERM, "forked")])
 async def test_a_run_that_is_ended_leaves_no_process_and_no_file(
-    start: Callable[..., Child], tmp_path: Path, end: Callable[[Child], None], also: str
+    start: Callable[..., Child], tmp_path: Path, number: signal.Signals, also: str
 ) -> None:
+    """By its terminal, whose other processes are no part of its job, or by whoever signals the runner alone."""
     begun, left = tmp_path / "begun", tmp_path / "left"
     runner = start(LASTING.format(begun=begun, left=left, also=also), "--say-every=0.1")
     await until(lambda: not runner.alive or (begun.exists() and begun.read_text()), "the test has begun", within=120)
@@ -257,13 +263,38 @@ async def test_a_run_that_is_ended_leaves_no_process_and_no_file(
     assert "time.sleep(300)" in running
     assert "last words" in running if also == "lingering" else accepts(host)
 
-    end(runner)
+    os.kill(runner.pid, number)
     code, said = await ended(runner)
 
     assert code == 2, said
     assert "\ninterrupted: together 0 in " in said
+    assert re.search(r"^left by the lane together: 1 .*\n  had begun: \S*::test_lasting$", said, re.MULTILINE), said
     assert left.read_text() == "cleaned up"
     assert processes_of(tmp_path) == {}
     assert list((tmp_path / "temporary").iterdir()) == []
     if also == "forked":
         await until(lambda: not accepts(host), "what was forked has ended")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_run_that_is_ended_while_its_programs_are_built_leaves_none_of_that(
+    start: Callable[..., Child], tmp_path: Path, number: signal.Signals
+) -> None:
+    go, cache = tmp_path / "bin" / "go", tmp_path / "cache"
+    go.parent.mkdir()
+    go.write_text(BUILDING)
+    go.chmod(0o755)
+    given = tuple(f"--unset={name}" for name in GIVEN)
+    variables = (f"PATH={go.parent}:{os.environ['PATH']}", f"XDG_CACHE_HOME={cache}")
+    runner = start("def test_good(): pass", variables=(*variables, "env", *given))
+    await until(go.with_name("go.has-begun").exists, "a program is being built")
+    await until(lambda: len([one for one in processes_of(tmp_path).values() if str(go) in one]) >= 2, "it is busy")
+
+    os.kill(runner.pid, number)
+    code, said = await ended(runner)
+
+    assert code == 2, said
+    assert "\ninterrupted: programs that the tests run were being built\n" in said
+    assert processes_of(tmp_path) == {}
+    assert [file.name for file in (cache / "beamlit" / "bin").iterdir() if "unfinished" in file.name] == []
+    assert list((tmp_path / "temporary").iterdir()) == []

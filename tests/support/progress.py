@@ -51,9 +51,14 @@ def leaves_some_alone(file: Path) -> bool:
     return not file.exists() or json.loads(file.read_text())["alone"] != 0
 
 
-def ran_to_its_end(file: Path) -> bool:
-    """Whether a run left none of its tests, as one does that ends at the first failure; no, if it does not say so."""
-    return file.exists() and json.loads(file.read_text())["left"] == 0
+def read_left(file: Path) -> Mapping[str, int] | None:
+    """Return how many tests of each suite a run left, as after the first failure; None if it says nothing."""
+    return dict(json.loads(file.read_text())["left"]) if file.exists() else None
+
+
+def read_running(file: Path) -> tuple[str, ...]:
+    """Return the tests that had begun when a run was interrupted."""
+    return tuple(json.loads(file.read_text())["running"]) if file.exists() else ()
 
 
 def suite_of(nodeid: str) -> str:
@@ -84,6 +89,7 @@ class Progress:
         self._records: dict[str, Record] = {}
         self._running: dict[str, float] = {}
         self._left: Counter[str] = Counter()
+        self._interrupted: tuple[str, ...] = ()
         self._alone = 0
         self._began = time.monotonic()
         # What is said is read in a thread of its own.
@@ -130,6 +136,10 @@ class Progress:
             self._running.pop(nodeid, None)
             self._left[suite_of(nodeid)] -= 1
 
+    def is_interrupted(self) -> None:
+        """Keep what runs now: it may end in some way before all has. For a handler of signals, which takes no lock."""
+        self._interrupted = self._interrupted or tuple(self._running)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, str] | None:
         """Print no letter for what passes or fails: the lines say how many did, and which."""
@@ -139,7 +149,12 @@ class Progress:
     def pytest_sessionfinish(self) -> None:
         self.rest()
         if self._record:
-            said = {"alone": self._alone, "left": self._left.total(), "tests": [asdict(one) for one in self._ended()]}
+            said = {
+                "alone": self._alone,
+                "left": +self._left,
+                "running": list(self._interrupted or self._running),
+                "tests": [asdict(one) for one in self._ended()],
+            }
             self._record.write_text(json.dumps(said))
 
     # The line.

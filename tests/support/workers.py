@@ -75,6 +75,7 @@ class Distribution:
         self._files: deque[deque[int]] = deque()
         self._troubles: list[str] = []
         self._is_interrupted = False
+        self._progress: Any = None
         self._names = (f"worker-{number}" for number in itertools.count(1))
 
     @pytest.hookimpl(tryfirst=True)
@@ -84,6 +85,7 @@ class Distribution:
             return None  # pytest says what is amiss, if anything is.
         self._files.extend(_files_of(session.items))
         forked.share()
+        self._progress = session.config.pluginmanager.getplugin("progress")
         # Workers are no part of the terminal's job, so that each is interrupted once, and has the time to clean up.
         before = signal.signal(signal.SIGINT, self._interrupt)
         try:
@@ -130,6 +132,8 @@ class Distribution:
 
     def _interrupt(self, *_: object) -> None:
         """Have the workers clean up and end; whoever interrupts twice does not want to wait for that."""
+        if self._progress:
+            self._progress.is_interrupted()
         self._signal(signal.SIGKILL if self._is_interrupted else signal.SIGINT)
         self._is_interrupted = True
 
@@ -194,7 +198,7 @@ class Distribution:
     def _fork(self, session: pytest.Session) -> InWorker | None:
         """Fork a worker; return what it does in it, and nothing here."""
         name, config = next(self._names), session.config
-        progress = config.pluginmanager.getplugin("progress")
+        progress = self._progress
         if progress:
             progress.rest()
         _await_no_thread()

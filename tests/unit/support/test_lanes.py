@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.__main__ import (
+from tests.support.lanes import (
     AGAIN,
     ASKED_FOR,
     COMPATIBILITY,
@@ -18,11 +18,13 @@ from tests.__main__ import (
     Lane,
     Order,
     Run,
+    ended,
     lanes_of,
     left_out,
     summary,
     to_repeat,
     verdict_on,
+    what_stays,
 )
 from tests.support.progress import Record
 from tests.tools import binaries
@@ -30,15 +32,23 @@ from tests.tools import binaries
 PASSED = Record("tests/a/test_a.py::test_a")
 FAILED = Record("tests/b/test_b.py::test_b", outcome="failed")
 FAILED_TOO = Record("tests/c/test_c.py::test_c", outcome="failed")
-FORGOTTEN = 3
+FORGOTTEN, KILLED = 3, -9
+NOTHING: Mapping[str, int] = {}
 
 
-def run(name: str, code: int, *records: Record, is_whole: bool = True) -> Run:
-    return Run(Lane(name, ()), code, 1.0, records, is_whole)
+def run(
+    name: str, code: int, *records: Record, left: Mapping[str, int] | None = NOTHING, running: tuple[str, ...] = ()
+) -> Run:
+    return Run(Lane(name, ()), code, 1.0, records, left, running)
 
 
-def said_of(*runs: Run, shuffled: bool = False, environment: Mapping[str, str] | None = None) -> list[str]:
-    return list(summary(runs, Order(7, shuffled), environment or {}))
+def said_of(
+    *runs: Run,
+    shuffled: bool = False,
+    environment: Mapping[str, str] | None = None,
+    arguments: tuple[str, ...] = (),
+) -> list[str]:
+    return list(summary(runs, Order(7, shuffled), environment or {}, arguments))
 
 
 def repeats(record: Record, **circumstances: object) -> str:
@@ -56,6 +66,8 @@ def repeats(record: Record, **circumstances: object) -> str:
         ((TESTS_FAILED, 0), TESTS_FAILED),
         ((0, INTERRUPTED), TESTS_FAILED),
         ((FORGOTTEN, 0), FORGOTTEN),
+        ((KILLED, 0), 137),
+        ((KILLED, TESTS_FAILED), TESTS_FAILED),
     ],
 )
 def test_one_lane_that_failed_is_enough(codes, verdict):
@@ -76,7 +88,41 @@ def test_nothing_is_repeated_of_a_run_that_came_to_no_end(code):
 
 
 def test_nothing_is_repeated_of_a_run_that_left_tests_after_the_first_that_failed():
-    assert to_repeat((run("together", TESTS_FAILED, FAILED, is_whole=False),), 3) == ()
+    assert to_repeat((run("together", TESTS_FAILED, FAILED, left={"unit": 1}),), 3) == ()
+    assert to_repeat((run("together", TESTS_FAILED, FAILED, left=None),), 3) == ()
+
+
+def test_what_had_begun_and_what_was_left_of_a_run_that_ended_early_is_said():
+    interrupted = run("together", INTERRUPTED, PASSED, left={"kube": 1_200, "unit": 0}, running=(FAILED.nodeid,))
+    assert said_of(interrupted)[-2:] == ["\nleft by the lane together: 1,200 kube", f"  had begun: {FAILED.nodeid}"]
+    assert said_of(run("together", 0, PASSED))[-1] == "\nskipped: none"
+
+
+def test_the_code_of_a_lane_that_died_is_said():
+    died = run("together", KILLED, left=None)
+    assert ended(died) == "together 0 in 0:01 (exit code -9)"
+    assert said_of(died)[-1] == "\nthe lane together ended (exit code -9) and says not what it left"
+    assert ended(run("together", TESTS_FAILED, FAILED)) == "together 1 in 0:01"
+
+
+@pytest.mark.parametrize(
+    ("given", "repeated"),
+    [
+        (("--hypothesis-profile=searching", "tests/unit", "-x"), "--hypothesis-profile=searching "),
+        (("--hypothesis-seed", "7", "tests/kube/test_kills.py::test_a"), "--hypothesis-seed 7 "),
+        (("--strict-markers", "tests/unit"), "--strict-markers "),
+        (("-k", "name", "--lf", "--maxfail=3", "--ignore=tests/kube", "--deselect", "tests/unit/test_a.py"), ""),
+    ],
+)
+def test_what_failed_is_repeated_with_the_options_that_shaped_the_run(given, repeated):
+    line = repeats(FAILED, arguments=given)
+    assert line == f"  repeat: .venv/bin/python -m tests --seed 7 {repeated}{FAILED.nodeid}"
+
+
+def test_what_stays_on_somebodys_cluster_is_said_with_what_removes_it():
+    said = what_stays("/home/me/kubeconfig")
+    assert said.startswith("on the cluster of /home/me/kubeconfig")
+    assert "--selector=beamlit.com/made-by=tests" in said
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from tests.support.progress import (
     clock,
     leaves_some_alone,
     left,
-    ran_to_its_end,
+    read_left,
     read_records,
+    read_running,
     suite_of,
 )
 
@@ -57,7 +58,7 @@ def test_seconds_are_said_as_a_clock():
 def test_a_run_that_wrote_nothing_has_no_records(tmp_path):
     assert read_records(tmp_path / "none.json") == ()
     assert leaves_some_alone(tmp_path / "none.json"), "nobody knows"
-    assert not ran_to_its_end(tmp_path / "none.json"), "nobody knows"
+    assert read_left(tmp_path / "none.json") is None, "nobody knows"
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -68,7 +69,18 @@ def test_a_run_says_whether_it_left_tests(tmp_path, count):
     if not count:
         progress.pytest_runtest_logfinish(items[0].nodeid)
     progress.pytest_sessionfinish()
-    assert ran_to_its_end(tmp_path / "record.json") == (not count)
+    assert read_left(tmp_path / "record.json") == ({"unit": 1} if count else {})
+
+
+def test_what_ran_when_a_run_was_interrupted_is_on_record_though_it_ended_afterwards(tmp_path):
+    progress = Progress(tmp_path / "record.json")
+    for name in "ab":
+        progress.pytest_runtest_logstart(name)
+    progress.pytest_runtest_logfinish("a")
+    progress.is_interrupted()
+    progress.pytest_runtest_logfinish("b")
+    progress.pytest_sessionfinish()
+    assert read_running(tmp_path / "record.json") == ("b",)
 
 
 @pytest.mark.parametrize(("alone", "some"), [("null", True), ("0", False), ("2", True)])
