@@ -30,6 +30,8 @@ from controller.decision.facts import (
 _PERCENT = Decimal(100)
 _MILLI = Decimal(1000)
 _MOST_TIMES = Decimal(10**9)
+# Kubernetes' API reference, "Quantity": a larger one is capped.
+_LARGEST = Decimal(2**63 - 1)
 # It stands in a status twice, of 32 metrics, and a character takes six bytes of JSON at the most.
 _LONGEST_NAME = 500
 
@@ -154,7 +156,7 @@ def _target(metric: MetricSpec) -> Decimal:
         case _:
             number = target.value
     assert number is not None, "a target without its number is refused"
-    return number_of(number)
+    return min(number_of(number), _LARGEST)
 
 
 def _utilization(measured: Measurement, wanted: Decimal) -> _Figures | Unknown:

@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 from controller.api.timing import PollTiming
 from controller.decision.facts import Cause, Known, Unknown
-from controller.signals.shares import Shares
+from controller.signals.shares import KeysByShare
 from controller.signals.together import is_due
 from controller.signals.turns import Turns
 from controller.store.objects import ObjectRef
@@ -118,7 +118,7 @@ class Poller(Generic[Key, Answer]):
         self._share_of = share_of
         self._entries: dict[Key, _Question[Answer]] = {}
         self._longest = max(timing.every, timing.longest_pause)
-        self._shares: Shares[Key] = Shares(self._longest)
+        self._shares: KeysByShare[Key] = KeysByShare(self._longest)
         self._tell: Tell = _tell_nobody
         self._woken = asyncio.Event()
 

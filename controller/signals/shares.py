@@ -10,7 +10,7 @@ from controller.signals.together import Together
 Key = TypeVar("Key", bound=Hashable)
 
 
-class Shares(Generic[Key]):
+class KeysByShare(Generic[Key]):
     """Keys by share (a namespace). What is done here takes as long with many keys, and many shares, as with few.
 
     `rest` is that of `Together`.

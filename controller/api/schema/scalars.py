@@ -208,24 +208,20 @@ _SUFFIXES = {"n": -9, "u": -6, "m": -3, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15
 _BINARY = "KMGTPE"
 
 
-# API reference, "Quantity": a larger one is capped.
-_LARGEST = Decimal(2**63 - 1)
-# No exponent of a larger size makes another number of a mantissa of `maxLength` characters: it is capped, or nothing.
+# No larger exponent makes another number of what has `maxLength` characters: it is too large, or next to nothing.
 _LARGEST_EXPONENT = 200
 
 
 def number_of(quantity: str | int | float) -> Decimal:
-    """Read a quantity that was accepted, such as 10, "500m" or "2Gi"; one that is too large is the largest there is."""
+    """Read a quantity that was accepted, such as 10, "500m" or "2Gi"; an exponent counts up to 200."""
     text = str(quantity)
     if text.endswith("i"):
-        number = Decimal(text[:-2]) * Decimal(1024) ** (_BINARY.index(text[-2]) + 1)
-    else:
-        matched = _PARTS.fullmatch(text)
-        assert matched, "an accepted quantity has this form"
-        written, suffix, exponent = matched.groups()
-        power = _SUFFIXES[suffix] if suffix else int(exponent or 0)
-        number = Decimal(written).scaleb(max(min(power, _LARGEST_EXPONENT), -_LARGEST_EXPONENT))
-    return max(min(number, _LARGEST), -_LARGEST)
+        return Decimal(text[:-2]) * Decimal(1024) ** (_BINARY.index(text[-2]) + 1)
+    matched = _PARTS.fullmatch(text)
+    assert matched, "an accepted quantity has this form"
+    number, suffix, exponent = matched.groups()
+    power = _SUFFIXES[suffix] if suffix else int(exponent or 0)
+    return Decimal(number).scaleb(max(min(power, _LARGEST_EXPONENT), -_LARGEST_EXPONENT))
 
 
 def text_of(number: Decimal) -> str:

@@ -29,13 +29,11 @@ def test_a_quantity(quantity, number):
     assert number_of(quantity) == Decimal(number)
 
 
-@pytest.mark.parametrize(
-    "quantity", ["1e19", "-1e19", "9e999999", "-9e9999999999", f"{'9' * 50}e{'9' * 13}", "99999999Ei", 1e308]
-)
-def test_one_that_is_too_large_is_the_largest_there_is(quantity):
-    """As with Kubernetes, whose number has 63 bits: written out, an exponent of seven digits has millions of them."""
-    assert abs(number_of(quantity)) == 2**63 - 1
-    assert len(text_of(number_of(quantity))) <= 20
+@pytest.mark.parametrize("quantity", ["9e999999", "-9e9999999999", f"{'9' * 50}e{'9' * 13}", 1e308])
+def test_one_that_is_too_large_has_an_end(quantity):
+    """Written out, an exponent of seven digits has millions of them."""
+    assert 2**63 < abs(number_of(quantity)) < Decimal("1e310")
+    assert len(text_of(number_of(quantity))) < 400
 
 
 @pytest.mark.parametrize("quantity", ["1e-999999", "1e-9999999999"])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-from controller.signals.shares import Shares
+from controller.signals.shares import KeysByShare
 
 
 def test_the_newest_of_a_share_that_has_the_most_gives_way_until_both_have_as_many() -> None:
-    shares: Shares[str] = Shares(30.0)
+    shares: KeysByShare[str] = KeysByShare(30.0)
     for number in range(4):
         shares.add(f"a/{number}", "a")
     found = []
@@ -21,7 +21,7 @@ def test_the_newest_of_a_share_that_has_the_most_gives_way_until_both_have_as_ma
 
 
 def test_a_share_without_keys_is_forgotten() -> None:
-    shares: Shares[str] = Shares(30.0)
+    shares: KeysByShare[str] = KeysByShare(30.0)
     shares.add("a/0", "a")
     assert list(shares["a"].keys) == ["a/0"]
     shares.forget("a/0", "a")
@@ -30,7 +30,7 @@ def test_a_share_without_keys_is_forgotten() -> None:
 
 
 def test_whatever_came_and_went_the_one_that_gives_way_is_the_newest_of_a_largest_share() -> None:
-    chance, shares = random.Random(7), Shares[int](30.0)
+    chance, shares = random.Random(7), KeysByShare[int](30.0)
     there: dict[int, str] = {}
     for key in range(2_000):
         if there and chance.random() < 0.45:
