@@ -254,6 +254,21 @@ def test_a_model_that_is_gone_is_forgotten_by_every_stream_though_its_envoys_sta
     assert isinstance(told.load(2), Known)
 
 
+def test_whether_the_clock_was_set_back_is_not_asked_of_each_envoy_for_each_model():
+    compared = []
+
+    class Now(datetime):
+        def __lt__(self, other):
+            compared.append(other)
+            return super().__lt__(other)
+
+    told = Told()
+    for number in range(100):
+        told.hear(1, node=str(number))
+    assert isinstance(told.loads.load(MODEL, Now.fromtimestamp(at(2).timestamp(), UTC)), Known)
+    assert len(compared) < 10
+
+
 @pytest.mark.parametrize("back", [1, 100])
 def test_a_clock_that_is_set_back_is_survived(back):
     told = Told().hear(200, issued=1, seconds=1.0)
