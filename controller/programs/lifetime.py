@@ -28,8 +28,10 @@ _SEARCHES = 1
 new objects then, or at a fourth of what the one before it looked at: Python makes it no sooner."""
 _EVERYTHING = 2
 """The oldest generation: a search of it is one of the others, too."""
-_GROWN = 1.5
-"""As many objects as before, or as much memory, and everything is looked at."""
+_GROWN, _LASTS = 1.5, 60.0
+"""As many objects as before, or as much memory, for so many seconds, and everything is looked at."""
+_DOUBLED = 2.0
+"""The same, and it is looked at at once."""
 _MEMORY = Path("/proc/self/statm")
 _NO_FILES = "socket.accept() out of system resource"
 _NO_FILES_LEFT = "no connection can be taken: as many files are open as this program may have (ulimit -n)"
@@ -104,33 +106,48 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def collect_seldom() -> None:
+def collect_seldom(clock: Callable[[], float] = time.monotonic) -> LongLived:
     """Have Python look for garbage less often, and not at what is there now: modules and what they define stay.
 
     Whatever ends is freed at once, by the count of its references; what is left to look for are cycles, and they are
     few. While a thousand clients come, to look at everything over and over took an eighth of the xDS server's time.
-    What a later search finds in use is left out from then on as well (`LongLived`).
+    What a later search finds in use is left out from then on as well: tell what this returns when all is loaded.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _SEARCHES, _SEARCHES)
-    gc.callbacks.append(LongLived())
+    long_lived = LongLived(clock)
+    gc.callbacks.append(long_lived)
+    return long_lived
 
 
 class LongLived:
     """Has Python's search for garbage leave out what an earlier one found in use: one of `gc.callbacks`.
 
-    To look at what a thousand models are takes 0.13 s, in which nobody is answered. But a cycle that ends after it was
-    found in use is garbage that nobody finds. So a search of the oldest is one of everything when half as many objects,
-    or half as much memory, have come on top of what there was at the last one of those: few objects may hold much.
+    To look at what a thousand models are takes 0.13 to 0.25 s, in which nobody is answered. But a cycle that ends after
+    it was found in use is garbage that nobody finds. So a search of the oldest is one of everything when half as many
+    objects, or half as much memory, have come on top of what there was at the last one of those, and stayed for a
+    minute: few objects may hold much, but what clients say comes and goes. When as much again has come, it is one at
+    once.
 
     Python 3.14 looks at a part of everything each time, and never at the oldest generation alone, unless somebody asks
     for that: nothing is left out there but what was there when the program started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._is_everything = False
-        self._most = _grown()
+        self._is_loaded = False
+        self._before = _sizes()
+        self._grown_since: float | None = None
+
+    def loaded(self) -> None:
+        """Take what there is now, the first time that this is called, for what the program needs to do its work.
+
+        While it loads that, it grows; else a search of everything would come at some moment after it.
+        """
+        if not self._is_loaded:
+            self._is_loaded, self._before, self._grown_since = True, _sizes(), None
 
     def __call__(self, phase: str, search: Mapping[str, int]) -> None:
         """Do so before a search (`start`) and after it (`stop`)."""
@@ -139,10 +156,19 @@ class LongLived:
         if phase == "stop":
             gc.freeze()
             if self._is_everything:
-                self._is_everything, self._most = False, _grown()
-        elif any(now > most for now, most in zip(_sizes(), self._most, strict=True)):
+                self._is_everything, self._before, self._grown_since = False, _sizes(), None
+        elif self._is_due():
             gc.unfreeze()
             self._is_everything = True
+
+    def _is_due(self) -> bool:
+        growth = max(now / max(before, 1) for now, before in zip(_sizes(), self._before, strict=True))
+        if growth <= _GROWN:
+            self._grown_since = None
+            return False
+        now = self._clock()
+        self._grown_since = now if self._grown_since is None else self._grown_since
+        return growth > _DOUBLED or now - self._grown_since >= _LASTS
 
 
 def _sizes() -> tuple[int, int]:
@@ -153,11 +179,6 @@ def _sizes() -> tuple[int, int]:
         return objects, int(_MEMORY.read_bytes().split()[1])
     except OSError:
         return objects, 0
-
-
-def _grown() -> tuple[float, float]:
-    objects, pages = _sizes()
-    return _GROWN * objects, _GROWN * pages
 
 
 class NoFilesFilter(logging.Filter):

@@ -1,7 +1,7 @@
 """What of a program's memory is looked at for garbage."""
 
 import gc
-import resource
+import mmap
 import sys
 import weakref
 from pathlib import Path
@@ -40,31 +40,89 @@ def test_what_is_there_when_a_program_starts_is_not_looked_at_again():
     assert gc.get_threshold()[0] > before
 
 
-def test_what_a_search_finds_in_use_is_not_looked_at_again_until_half_as_much_has_come_on_top():
-    collect_seldom()
-    kept, cycle = [[]], Cycle()
-    gc.collect()
-    assert not is_looked_at(kept)
-    ended = weakref.ref(cycle)
-    del cycle
-    gc.collect()
-    assert ended() is not None
-    more = [float(number) for number in range(sys.getallocatedblocks() * 6 // 10)]
-    gc.collect()
-    assert ended() is None
-    assert not is_looked_at(more)
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
 
 
-def test_a_few_objects_that_hold_much_are_looked_at_again_when_half_as_much_memory_has_come_on_top():
-    collect_seldom()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def left_out():
+    """A cycle that a search finds in use, and that ends then."""
     cycle = Cycle()
     gc.collect()
     ended = weakref.ref(cycle)
     del cycle
     gc.collect()
     assert ended() is not None
-    much = b"x" * (pages * resource.getpagesize() * 6 // 10)
+    return ended
+
+
+def memory(part):
+    """So much on top of the memory of this process, in one object, and none of the allocator's, which keeps some."""
+    pages = int(int(Path("/proc/self/statm").read_text().split()[1]) * part)
+    much = mmap.mmap(-1, pages * mmap.PAGESIZE)
+    much[:: mmap.PAGESIZE] = b"x" * pages
+    return much
+
+
+def objects(part):
+    return [float(number) for number in range(int(sys.getallocatedblocks() * part))]
+
+
+@pytest.mark.parametrize("grow", [objects, memory])
+def test_what_a_search_finds_in_use_is_looked_at_again_once_half_as_much_has_come_on_top_and_stayed_for_a_minute(grow):
+    clock = Clock()
+    collect_seldom(clock)
+    kept, ended = [[]], left_out()
+    assert not is_looked_at(kept)
+    more = grow(0.6)
+    for clock.now in (0.0, 59.0):
+        gc.collect()
+        assert ended() is not None
+    clock.now = 60.0
     gc.collect()
     assert ended() is None
-    del much
+    assert not is_looked_at(more)
+
+
+def test_what_comes_on_top_and_goes_has_nothing_looked_at_again():
+    clock = Clock()
+    collect_seldom(clock)
+    ended, more = left_out(), memory(0.6)
+    gc.collect()
+    more.close()
+    clock.now = 30.0
+    gc.collect()
+    more = memory(0.6)
+    for clock.now in (30.0, 89.0):
+        gc.collect()
+        assert ended() is not None
+    del more
+
+
+@pytest.mark.parametrize("grow", [objects, memory])
+def test_everything_is_looked_at_at_once_when_as_much_again_has_come_on_top(grow):
+    collect_seldom(Clock())
+    ended, more = left_out(), grow(1.2)
+    gc.collect()
+    assert ended() is None
+    del more
+
+
+def test_what_a_program_loads_first_is_nothing_that_has_come_on_top():
+    clock = Clock()
+    long_lived = collect_seldom(clock)
+    ended, loaded = left_out(), memory(0.6)
+    long_lived.loaded()
+    gc.collect()
+    clock.now = 60.0
+    gc.collect()
+    assert ended() is not None
+    more = memory(0.6)
+    long_lived.loaded()
+    gc.collect()
+    clock.now = 120.0
+    gc.collect()
+    assert ended() is None
+    del loaded, more
