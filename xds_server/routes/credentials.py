@@ -44,6 +44,8 @@ _PRINTABLE = re.compile(r"[ -~]+")
 # In characters of base64 with line breaks: no longer text is looked at.
 _LONGEST = 2 * pem.LONGEST
 
+_MOST_HOSTS = 100
+
 # Finds an object; one that has a route as it was when the route was decided.
 Find = Callable[[ObjectRef], StoredObject | None]
 # Returns a value in PEM in the form in which it is used (raises PemError); None for what is sent in a header.
@@ -234,6 +236,9 @@ def permitted_secret(ref: ObjectRef, find: Find, use: str | None) -> Secret:
 
 
 def _names_host(hosts: str, host: str, ref: ObjectRef) -> bool:
+    if (count := hosts.count(",") + 1) > _MOST_HOSTS:
+        # They are read each time that a route is looked at.
+        raise UnusableError(f"{ref}: its annotation {CREDENTIAL_HOSTS} names {count} hosts, and may name {_MOST_HOSTS}")
     try:
         listed = HostList.of(parse_destination(one.strip()) for one in hosts.split(",") if one.strip())
     except ValueError as error:

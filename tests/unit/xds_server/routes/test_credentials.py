@@ -362,6 +362,15 @@ def test_hosts_may_be_addresses_and_what_is_none_of_both_is_said():
     assert "its annotation beamlit.com/credential-hosts, between two commas, must be" in problem.message
 
 
+def test_a_secret_names_so_many_hosts_and_no_more():
+    """They are read each time that a route is looked at."""
+    for count in (100, 101):
+        many = a_secret().holding(apiKey=HUSH).for_hosts(", ".join(["models.example"] * count))
+        words = [one.message for one in served(KEYED, many, own=OPT_IN).problems]
+        said = f"Secret default/s: its annotation beamlit.com/credential-hosts names {count} hosts, and may name 100"
+        assert words == ([said] if count > 100 else [])
+
+
 def test_the_host_of_a_client_secret_is_that_of_its_token_endpoint():
     route = a_route(a_remote("models.example", auth=with_token()), away=30)
     secret = a_secret().holding(clientSecret=HUSH)
