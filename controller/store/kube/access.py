@@ -223,7 +223,7 @@ async def _load(source: Source) -> Access:
     finally:
         # The library writes certificates and keys that a kubeconfig holds, or an exec plugin gives, into files, and
         # removes them when the program ends by itself. They were read by now: one that is killed leaves none.
-        _cleanup_temp_files()  # type: ignore[no-untyped-call]
+        _cleanup_temp_files()
 
 
 async def _load_with_files(source: Source) -> Access:
@@ -234,10 +234,10 @@ async def _load_with_files(source: Source) -> Access:
     configuration, namespace = Configuration(), ""
     try:
         if source.kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            load_incluster_config(client_configuration=configuration)
             namespace = _pod_namespace()
         else:
-            loader = await load_kube_config(  # type: ignore[no-untyped-call]
+            loader = await load_kube_config(
                 config_file=source.kubeconfig,
                 context=source.context,
                 client_configuration=configuration,
