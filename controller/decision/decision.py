@@ -136,6 +136,11 @@ class Memory(ForeignValue):
     overload: Overload | None = None
     returned: str | None = None
 
+    def having(self, **values: object) -> Memory:
+        """Return the memory with these values: this one if it has them, as of most evaluations."""
+        own = vars(self)
+        return self if all(own[name] == value for name, value in values.items()) else self.model_copy(update=values)
+
     def not_after(self, now: datetime) -> Memory:
         """Return the memory in which nothing is later than `now`, though the clock was set back."""
         overload = self.overload
@@ -150,24 +155,24 @@ class Memory(ForeignValue):
     def observing(self, ready: int, now: datetime) -> Memory:
         """Return the memory that has seen `ready` replicas at `now`."""
         if ready == 0:
-            return self.model_copy(update={"local_lost_at": self.local_lost_at or now, "local_back_at": None})
+            return self.having(local_lost_at=self.local_lost_at or now, local_back_at=None)
         if self.local_lost_at is not None and self.local_back_at is None:
-            return self.model_copy(update={"local_back_at": now})
+            return self.having(local_back_at=now)
         return self
 
     def hearing(self, healthy: bool | None, now: datetime) -> Memory:
         """Return the memory that knows at `now` whether the remote backend answers; None: nobody knows."""
         lost = self.remote_lost_at if healthy is None else None if healthy else self.remote_lost_at or now
-        return self if lost == self.remote_lost_at else self.model_copy(update={"remote_lost_at": lost})
+        return self.having(remote_lost_at=lost)
 
     def pausing(self, paused: bool) -> Memory:
         """Return the memory that holds the last split from when a pause began until it ends."""
         held = (self.held or self.split or Split.away(0)) if paused else None
-        return self if held == self.held else self.model_copy(update={"held": held})
+        return self.having(held=held)
 
     def recovered(self) -> Memory:
         """Return the memory of a local side that serves in full again."""
-        return self.model_copy(update={"local_lost_at": None, "local_back_at": None})
+        return self.having(local_lost_at=None, local_back_at=None)
 
     def deciding(self, decision: Decision, now: datetime, local: float, oldest: datetime | None) -> Memory:
         """Return the memory that has made `decision` at `now`.
@@ -185,9 +190,9 @@ class Memory(ForeignValue):
             last = Stayed(since=self.split_since, local=local)
             stayed = None if by_law else with_another(stayed or (), last, now, oldest)
         made = {"split": decision.split, "reason": decision.reason, "split_since": since, "held": held}
-        return self.model_copy(update={**made, "stayed": stayed})
+        return self.having(**made, stayed=stayed)
 
 
 def _later(value: ForeignValue, now: datetime) -> dict[str, datetime]:
     """Say which moments of a value are after `now`, and set them to it."""
-    return {name: now for name, moment in value if isinstance(moment, datetime) and moment > now}
+    return {name: now for name, moment in vars(value).items() if isinstance(moment, datetime) and moment > now}

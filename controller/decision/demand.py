@@ -22,6 +22,8 @@ LEAST_SHARE = 0.05
 # A rate over fewer seconds is wrong by what was not reported yet.
 LEAST_SECONDS = 5.0
 
+_UNDECIDED = Split.away(0)
+
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
@@ -170,7 +172,7 @@ def local_share(facts: Facts, decided: Split | None) -> float:
 
     Requests above a limit leave whatever the split says, and so do those that a replica failed.
     """
-    split = decided or Split.away(0)
+    split = decided or _UNDECIDED
     traffic = facts.traffic
     if isinstance(traffic, SentRequests) and traffic.deviates(split):
         return traffic.local / traffic.total

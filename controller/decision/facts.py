@@ -170,7 +170,9 @@ def in_words(name: str) -> str:
     A status has such sentences twenty times, of up to 32 metrics each (`listed`), and must not become too large to be
     stored.
     """
-    beginning = "".join(one if one.isprintable() else " " for one in name[:_LONGEST_NAME])
+    beginning = name[:_LONGEST_NAME]
+    if not beginning.isprintable():
+        beginning = "".join(one if one.isprintable() else " " for one in beginning)
     return " ".join(beginning.split()) + ("..." if len(name) > _LONGEST_NAME else "")
 
 

@@ -36,15 +36,14 @@ def measure(facts: Facts, memory: Memory, settles: timedelta = timedelta(0)) -> 
             before, settled_at = 100 - overload.before_steps, overload.series_since + settles
             in_force = replace(in_force, before=before, settled_at=settled_at)
     baseline = Baseline(overload.rate, overload.replicas, overload.ratios) if overload and overload.rate else None
-    return tuple(Projected(one, project(one, facts, in_force, baseline)) for one in facts.signals)
+    return tuple([Projected(one, project(one, facts, in_force, baseline)) for one in facts.signals])
 
 
 def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     """Return the memory that has seen what was measured at `now`."""
     behavior, overload = terms.behavior, memory.overload
     if not facts.signals or not terms.enabled or not behavior.percentage:
-        nothing = {"breached_since": None, "unbreached_at": None, "overload": None, "returned": None}
-        return memory.model_copy(update=nothing)
+        return memory.having(breached_since=None, unbreached_at=None, overload=None, returned=None)
     if tells_nothing_yet(facts.signals):
         return memory
     if overload is not None and overload.withdrawn_at is not None:
@@ -53,24 +52,24 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
             return memory
         overload = None
     if overload is None:
-        return _begin(terms, facts, memory.model_copy(update={"overload": None}), now)
+        return _begin(terms, facts, memory.having(overload=None), now)
     measured = measure(facts, memory, settles(terms))
     # As the rules ask it: what is in flight from before a step makes a demand smaller, and not unknown.
-    if all(one.is_unknown for one in measure(facts, memory)):
+    asked = measure(facts, memory) if overload.series_since else measured
+    if all(one.is_unknown for one in asked):
         left: Overload | None = _unknown(terms, facts, overload, now)
     else:
         left = _clear_or_not(terms, facts, measured, overload, now)
     if left is not None and left.withdrawn_at is None:
         if is_proportional(terms):
             # A step is of one split: what stays is compared as it is measured, and not only the demand behind it.
-            of_one = measure(facts, memory.model_copy(update={"stayed": None}), settles(terms))
+            of_one = measure(facts, memory.having(stayed=None), settles(terms)) if memory.stayed else measured
             left = Look(terms, facts, left, now).step(of_one, memory.split)
         else:
             left = _threshold(terms, facts, measured, _learned(left, facts, measured, now), now)
     # Sentences have it for as long as nothing leaves: it is not of what is measured by then.
     returned = f"{now:%Y-%m-%dT%H:%M:%SZ}, measured then: {demands_of(measured)}" if left is None else None
-    followed = {"breached_since": None, "unbreached_at": None, "overload": left, "returned": returned}
-    return memory.model_copy(update=followed)
+    return memory.having(breached_since=None, unbreached_at=None, overload=left, returned=returned)
 
 
 def tells_nothing_yet(signals: Collection[Signal]) -> bool:
@@ -85,13 +84,12 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     """Begin when any metric has been at or over its target for `offloadAfter`."""
     breached = [one for one in facts.signals if one.state == "Breached"]
     if not breached:
-        broken_off = {"breached_since": None, "unbreached_at": now} if memory.breached_since else {}
-        return memory.model_copy(update=broken_off)
+        return memory.having(breached_since=None, unbreached_at=now) if memory.breached_since else memory
     at = max(one.at or now for one in breached)
     here = max(at, memory.split_since) if memory.split_since else at
     since = waits_since(memory.breached_since, _breach_begins(terms, memory), here, now)
     if since is None or not is_over(terms.behavior.offload_after, since, at, now):
-        return memory.model_copy(update={"breached_since": since})
+        return memory.having(breached_since=since)
     overload: Overload | None = Overload(
         since=now,
         share=terms.behavior.percentage,
@@ -104,8 +102,7 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         # What is measured now is at least what it would be at 100/0, wherever requests went until now.
         measured = [Projected(one, Demand(one.least, one.most)) for one in breached]
         overload = Look(terms, facts, overload.model_copy(update={"share": 0}), now).step(measured, memory.split)
-    begun = {"breached_since": None, "unbreached_at": None, "overload": overload, "returned": None}
-    return memory.model_copy(update=begun)
+    return memory.having(breached_since=None, unbreached_at=None, overload=overload, returned=None)
 
 
 def _ratios(found: Iterable[tuple[str, float]]) -> dict[str, float]:

@@ -27,18 +27,23 @@ from controller.intent.intent import Terms
 
 ALL_LOCAL = Split.away(0)
 ALL_REMOTE = Split.away(100)
+_NONE_LEAVES = Shares(local=100)
 
 _UNASKED = "; whether the remote backend answers is not looked at"
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a rule sees. The memory has already observed the facts."""
+    """What a rule sees. The memory has already observed the facts.
+
+    `measured` is the demand behind each metric while something leaves for one.
+    """
 
     terms: Terms
     facts: Facts
     memory: Memory
     now: datetime
+    measured: tuple[Projected, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +235,7 @@ def leaving(s: Situation) -> int:
 def _all_unknown(s: Situation) -> bool:
     if tells_nothing_yet(s.facts.signals):
         return s.memory.reason is Reason.SIGNALS_UNKNOWN  # as it was
-    return all(one.is_unknown for one in measure(s.facts, s.memory))
+    return all(one.is_unknown for one in s.measured)
 
 
 def overloaded(s: Situation) -> Match | Miss:
@@ -247,7 +252,7 @@ def overloaded(s: Situation) -> Match | Miss:
         )
     if overload.cleared_since is not None:
         return Miss(f"the demand is below every target since {_clock(overload.cleared_since)}")
-    share, measured = leaving(s), measure(s.facts, s.memory)
+    share, measured = leaving(s), s.measured
     kept = _kept_for(s, overload, measured)
     words = f"{overload.cause} at {_clock(overload.since)}{kept}: {share} % of the requests go to the remote backend"
     if overload.probing_since:
@@ -315,7 +320,7 @@ def cooling_down(s: Situation) -> Match | Miss:
     if overload is None or overload.cleared_since is None:
         return Miss("nothing left for a metric" if overload is None else "the demand is not clear")
     share = leaving(s)
-    after, measured = format_duration(s.terms.behavior.restore_after), measure(s.facts, s.memory)
+    after, measured = format_duration(s.terms.behavior.restore_after), s.measured
     below = f"the demand is below every target since {_clock(overload.cleared_since)} ({demands_of(measured)})"
     words = f"{below}: {share} % still leave{_too_little(overload)}"
     if is_doubted(s.terms, s.facts, measured, overload, s.now):
@@ -386,7 +391,7 @@ RULES: tuple[tuple[Reason, Rule], ...] = (
 def allocate(split: Split, remotes: tuple[RemoteFacts, ...]) -> Shares:
     """Share out what leaves: all of it to the first remote backend that is not known to be down."""
     if not split.remote:
-        return Shares(local=100)
+        return _NONE_LEAVES
     name = next((one.name for one in remotes if one.health.healthy is not False), remotes[0].name)
     return Shares.of({name: split.remote})
 
@@ -401,7 +406,7 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
     if memory.local_back_at is not None and now - memory.local_back_at >= terms.behavior.recover_after:
         memory = memory.recovered()
     memory = follow(terms, facts, memory, now)
-    situation = Situation(terms, facts, memory, now)
+    situation = Situation(terms, facts, memory, now, measure(facts, memory) if memory.overload else ())
     answers = [(reason, rule(situation)) for reason, rule in RULES]
     reason, match = next((reason, answer) for reason, answer in answers if isinstance(answer, Match))
     decision = Decision(
@@ -410,7 +415,7 @@ def decide(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> tuple[D
         reason=reason,
         message=match.message,
         returns=match.returns,
-        verdicts=tuple(Verdict(reason, isinstance(answer, Match), answer.message) for reason, answer in answers),
+        verdicts=tuple([Verdict(reason, isinstance(answer, Match), answer.message) for reason, answer in answers]),
         wake_at=match.wake_at,
         would_be=match.would_be,
         measured=match.measured,
