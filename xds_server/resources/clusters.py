@@ -131,6 +131,9 @@ _REMOTE_OUTLIERS = replace(_OUTLIERS, consecutive_gateway_failure=5, enforcing_c
 # How many sets of headers are remembered with the cluster that restores them; most routes change the same.
 _REMEMBERED_HEADERS = 256
 
+# How many sets of times are remembered with what is written by them; a process has one.
+_REMEMBERED_TIMES = 4
+
 
 def same_protocol_as_client(*upstream_filters: HttpFilter, unused: float | None = None) -> dict[str, Any]:
     """Build the options of a cluster that is spoken to as the client speaks, through some upstream filters.
@@ -247,8 +250,7 @@ class Clusters:
     def __init__(self, timing: GatewayTiming) -> None:
         self._timing = timing
         self._replicas = _replicas(timing)
-        self._to_remote = _to_listener() + _remote_outliers(timing)
-        self._to_local = lru_cache(_REMEMBERED_HEADERS)(_restoring)
+        self._to_remote = _remote(timing)
 
     def local(self, key: RouteKey, check: ReplicaCheck | None, shared_by: int, *, is_alone: bool) -> Resource:
         """Build the cluster of the replicas, discovered over EDS, and checked with `check` or by connecting to them.
@@ -277,9 +279,10 @@ class Clusters:
         It is the second choice of a request that was sent to the remote backend `remote` directly.
         """
         endpoint = LbEndpoint(endpoint=_internal(names.local_listener(key)))
-        return resource(*_static(names.fallback_cluster(key, remote), endpoint), common=self._to_local(headers))
+        return resource(*_static(names.fallback_cluster(key, remote), endpoint), common=_restoring(headers))
 
 
+@lru_cache(_REMEMBERED_TIMES)
 def _replicas(timing: GatewayTiming) -> bytes:
     outliers = replace(
         _OUTLIERS,
@@ -298,7 +301,8 @@ def _replicas(timing: GatewayTiming) -> bytes:
     )
 
 
-def _remote_outliers(timing: GatewayTiming) -> bytes:
+@lru_cache(_REMEMBERED_TIMES)
+def _remote(timing: GatewayTiming) -> bytes:
     not_believed = timedelta(seconds=timing.remote_not_believed)
     outliers = replace(
         _REMOTE_OUTLIERS,
@@ -306,9 +310,10 @@ def _remote_outliers(timing: GatewayTiming) -> bytes:
         base_ejection_time=not_believed,
         max_ejection_time=not_believed,
     )
-    return encoded(Cluster(common_lb_config=_NO_MERGE_WINDOW, outlier_detection=outliers))
+    return _to_listener() + encoded(Cluster(common_lb_config=_NO_MERGE_WINDOW, outlier_detection=outliers))
 
 
+@lru_cache(_REMEMBERED_HEADERS)
 def _restoring(headers: tuple[str, ...]) -> bytes:
     return _to_listener(HttpFilter(name="restored", typed_config=packed(restoring_filter(headers))))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 
 from envoy_data_plane.envoy.config.core.v3 import DataSource, SubstitutionFormatString, TransportSocket
 from envoy_data_plane.envoy.config.listener.v3 import FilterChainMatch, ListenerFilter
@@ -202,6 +203,7 @@ MISDIRECTED_REPLIES = LocalReplyConfig(
 _TLS_ALONE = "this model is called over TLS alone\n"
 
 
+@cache
 def tls_only() -> Resource:
     """Build the route configuration of the hosts that are called over TLS alone, for who calls them in the clear."""
     refused = Route(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from envoy_data_plane.envoy.config.common.mutation_rules.v3 import HeaderMutation, HeaderMutationRemoveOnMatch
@@ -139,6 +140,16 @@ def _front_manager(log: AccessLog, installation: str, timing: GatewayTiming) -> 
     )
 
 
+@lru_cache(16)
+def _managers(log: AccessLog, installation: str, timing: GatewayTiming) -> tuple[bytes, bytes, bytes]:
+    """Serialise what all fronts have in common: alone, at a route's own port, and at the shared one."""
+    common = _front_manager(log, installation, timing)
+    own, shared = (
+        replace(common, http_filters=[*common.http_filters, *more]) for more in (_ROUTE_FILTERS, _SHARED_FILTERS)
+    )
+    return encoded(common), encoded(own), encoded(shared)
+
+
 def _keepalive(timing: GatewayTiming) -> TcpKeepalive:
     """Build what finds out that a client has vanished without a word, as one does whose host or network is gone.
 
@@ -173,10 +184,7 @@ class Listeners:
         self._address, self._log, self._connections = address, log, connections
         self._handshake = timedelta(seconds=timing.handshake_within)
         self._keepalive = _keepalive(timing)
-        common = _front_manager(log, installation, timing)
-        self._first = encoded(common)
-        self._front = encoded(replace(common, http_filters=[*common.http_filters, *_ROUTE_FILTERS]))
-        self._shared = encoded(replace(common, http_filters=[*common.http_filters, *_SHARED_FILTERS]))
+        self._first, self._front, self._shared = _managers(log, installation, timing)
 
     def front(self, door: Door) -> Resource:
         """Build the listener that clients connect to."""

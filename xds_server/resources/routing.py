@@ -203,13 +203,11 @@ def forwarding(cluster: str | None, timeout: timedelta = NO_TIMEOUT, **more: Any
 class Routing:
     """Builds the route configurations of the gateway of one `installation` (see `loops`; empty: it signs nothing).
 
-    It remembers the filters that save original headers by the headers they save. `says_whose` has each route
-    configuration say whose it is, for the log of a listener that several routes share.
+    `says_whose` has each route configuration say whose it is, for the log of a listener that several routes share.
     """
 
     def __init__(self, installation: str = "", *, says_whose: bool = False) -> None:
         self._says_whose = says_whose
-        self._saving = lru_cache(_REMEMBERED_HEADERS)(_saving_config)
         self._signature = leaving_signature(installation)
 
     def front(self, entrance: Entrance, legs: Sequence[Leg], shares: Shares, limits: LocalLimits) -> RouteConfiguration:
@@ -265,7 +263,7 @@ class Routing:
                 retry_policy=_RETRIED_ON_FALLBACK,
                 **_rewrites(remote),
             ),
-            typed_per_filter_config={SAVING_FILTER: self._saving(changed_headers(remote))},
+            typed_per_filter_config={SAVING_FILTER: _saving_config(changed_headers(remote))},
             request_headers_to_remove=list(PRIVATE),
             request_headers_to_add=self._added_headers(remote),
             response_headers_to_add=[SIDE_HEADER],
@@ -402,5 +400,6 @@ def _one_for_each_attempt(clusters: Iterable[str]) -> ClusterSpecifierPlugin:
     )
 
 
+@lru_cache(_REMEMBERED_HEADERS)
 def _saving_config(headers: tuple[str, ...]) -> PackedAny:
     return packed(saving_filter(headers))
