@@ -33,9 +33,12 @@ async def test_a_model_comes_and_a_second_one_joins_it(served):
     client = served.delta()
     await follow_a_model(client)
     served.publish(*model("n"))
-    await client.expect(CLUSTER, "n")
-    await client.expect(LISTENER, "n")
+    await (await client.expect(CLUSTER, "n")).ack()
+    await (await client.expect(LISTENER, "n")).ack()
+    # And no more: what comes next is of something else.
     await client.silence()
+    served.publish(resource(CLUSTER, "o"))
+    await client.expect(CLUSTER, "o")
 
 
 async def test_x01_x15_the_client_is_known_by_the_node_of_its_first_request(served):
@@ -120,7 +123,9 @@ async def test_x39_a_reconnecting_client_is_sent_nothing_it_has(served):
     await client.subscribe(CLUSTER, "*", claims=claims)
     await (await client.expect(CLUSTER)).ack()
     await client.subscribe(ENDPOINT, "m", claims=claims)
-    await client.silence()
+    # Requests are answered one after the other: the next one is, and it is the first answer.
+    await client.subscribe(LISTENER)
+    await client.expect(LISTENER, "m")
 
 
 async def test_x39_a_server_that_knows_nothing_yet_takes_nothing_away(served):
