@@ -146,6 +146,7 @@ def test_names_follow_the_release_and_two_releases_share_none(chart: Chart) -> N
     assert ("Service", "blue-gateway") in second
     assert not first & second
     prefixed = {one["metadata"]["name"] for one in chart.objects("namePrefix=green", "crds.install=false")}
+    assert prefixed
     assert all(name.startswith("green") for name in prefixed)
 
 

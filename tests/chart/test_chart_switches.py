@@ -47,8 +47,9 @@ def test_a_network_policy_is_for_one_program_and_lets_others_get_to_each_of_its_
         for port in dict(pods(objects))[name]["containers"][0].get("ports", ()):
             number = port["containerPort"]
             assert any(one["port"] <= number <= one.get("endPort", one["port"]) for one in let_in), (name, number)
-        for rule in policy["ingress"]:
-            assert all(selected(objects, peer["podSelector"]) for peer in rule.get("from", ()))
+    peers = [peer for policy in policies for rule in policy["ingress"] for peer in rule.get("from", ())]
+    assert peers
+    assert all(selected(objects, peer["podSelector"]) for peer in peers)
 
 
 def test_further_clients_get_to_the_xds_servers_from_wherever_they_are(chart: Chart) -> None:

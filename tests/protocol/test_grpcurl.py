@@ -12,8 +12,6 @@ from tests.support.tls import Certificates
 from tests.support.waiting import in_time
 from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, LISTENER, ROUTE
 
-pytestmark = pytest.mark.timeout(600)  # the first run builds grpcurl
-
 SERVICES = [
     "envoy.service.cluster.v3.ClusterDiscoveryService",
     "envoy.service.discovery.v3.AggregatedDiscoveryService",

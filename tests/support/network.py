@@ -6,6 +6,7 @@ come back to its own address.
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import random
@@ -46,7 +47,7 @@ class Network:
 
 def unused_port() -> int:
     """Return a port that is free on every address and that this process has not had before."""
-    return next(port for port in _ports(os.getpid()) if _is_free(port))
+    return next(port for port in _ports(os.getpid()) if is_free(port))
 
 
 # By process: a fork claims for itself.
@@ -80,12 +81,21 @@ def _claimed(what: str, numbers: Sequence[int]) -> Iterator[int]:
         yield number
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on any address, of either family that this machine has."""
+    for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            probe.bind(("", port))  # refused if anybody listens on any address
+            probe = socket.socket(family)
         except OSError:
-            return False
+            continue
+        with probe:
+            if family == socket.AF_INET6:  # Or it asked for both again.
+                probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                probe.bind(("", port))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    return False
     return True
 
 

@@ -10,7 +10,7 @@ import pytest
 from controller.api.resources.configuration import Configuration
 from controller.frontend.ports import AllocatedPorts
 from controller.programs.configuration import ports_of_programs
-from tests.support.network import PORT_BLOCKS, Network, unused_port
+from tests.support.network import PORT_BLOCKS, Network, is_free, unused_port
 from tests.support.processes import ROOT, ends_with_me
 
 pytestmark = pytest.mark.long
@@ -34,6 +34,16 @@ def test_none_is_one_that_no_model_is_given():
 def test_none_is_one_that_the_first_models_are_given():
     first = AllocatedPorts().first
     assert not {first, first + 99} & {port for block in PORT_BLOCKS for port in range(block, block + 100)}
+
+
+def test_a_port_is_taken_whichever_family_of_addresses_somebody_has_it_at():
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+        port = unused_port()
+        assert is_free(port)
+        with socket.socket(family) as other:
+            other.bind((address, port))
+            other.listen()
+            assert not is_free(port), address
 
 
 def test_addresses_are_handed_out_once():
