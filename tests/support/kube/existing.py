@@ -9,8 +9,10 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.support.kube.cluster import Cluster
+from tests.support.kube.namespaces import MADE_BY_TESTS
 from tests.support.waiting import until_now
 from tests.tools import binaries
 
@@ -26,26 +28,46 @@ def existing_cluster(kubeconfig: Path, folder: Path) -> Iterator[Cluster]:
     must name the cluster's certificate authority.
     """
 
-    def kubectl(*arguments: str) -> str:
+    def kubectl(*arguments: str, said: str | None = None) -> str:
         command = [str(binaries.kubectl()), f"--kubeconfig={kubeconfig}", *arguments]
-        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=60).stdout
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=120, input=said)
+        return done.stdout
 
     config = json.loads(kubectl("config", "view", "--raw", "--minify", "--flatten", "--output=json"))
     (cluster,) = (one["cluster"] for one in config["clusters"])
     ca = cluster.get("certificate-authority-data")
     assert ca, f"{kubeconfig} does not say whom to trust: certificate-authority-data is missing"
     name = f"beamlit-tests-{secrets.token_hex(4)}"
-    kubectl("create", "namespace", name)
     try:
-        kubectl("create", "serviceaccount", "admin", f"--namespace={name}")
-        kubectl("create", "clusterrolebinding", name, "--clusterrole=cluster-admin", f"--serviceaccount={name}:admin")
+        kubectl("create", "--filename=-", said=json.dumps(administrator(name)))
         token = kubectl("create", "token", "admin", f"--namespace={name}", f"--duration={VALID_FOR}").strip()
         ours = Cluster(folder, cluster["server"], b64decode(ca), token)
         until_now(lambda: _may_do_everything(ours), "the administrator is known to who authorizes")
         yield ours
     finally:
+        # Whatever becomes of the namespace, nobody has all rights any more.
         kubectl("delete", "clusterrolebinding", name, "--ignore-not-found")
-        kubectl("delete", "namespace", name, "--wait=false")
+        kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+def administrator(name: str) -> dict[str, Any]:
+    """A service account that may do everything, in a namespace of this name: what a run that is killed leaves.
+
+    Each has the label by which it is removed (`python -m tests` says how).
+    """
+    metadata, account = {"name": name, "labels": MADE_BY_TESTS}, {"kind": "ServiceAccount", "name": "admin"}
+    rbac = "rbac.authorization.k8s.io"
+    role = {"apiGroup": rbac, "kind": "ClusterRole", "name": "cluster-admin"}
+    bound = {"roleRef": role, "subjects": [{**account, "namespace": name}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "List",
+        "items": [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "admin", "namespace": name}},
+            {"apiVersion": f"{rbac}/v1", "kind": "ClusterRoleBinding", "metadata": metadata, **bound},
+        ],
+    }
 
 
 def _may_do_everything(cluster: Cluster) -> bool:

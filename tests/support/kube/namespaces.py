@@ -26,12 +26,17 @@ DISCOVERY = ",".join(
 """What is asked for: before 1.30 there is the second of these versions alone. Both are read alike."""
 
 
+MADE_BY_TESTS = {"beamlit.com/made-by": "tests"}
+"""The label of what a run that is killed leaves on a cluster that goes on."""
+
+
 @contextmanager
 def fresh_namespace(cluster: Cluster) -> Iterator[str]:
     """The name of a new namespace, which is deleted afterwards with all it holds."""
     name = f"test-{secrets.token_hex(4)}"
+    metadata = {"name": name, "labels": MADE_BY_TESTS}
     with cluster.client() as client:
-        client.post("/api/v1/namespaces", json={"metadata": {"name": name}}).raise_for_status()
+        client.post("/api/v1/namespaces", json={"metadata": metadata}).raise_for_status()
     try:
         yield name
     finally:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kube.existing import administrator
+from tests.support.kube.namespaces import MADE_BY_TESTS
 from tests.support.lanes import (
     AGAIN,
     ASKED_FOR,
@@ -122,7 +124,13 @@ def test_what_failed_is_repeated_with_the_options_that_shaped_the_run(given, rep
 def test_what_stays_on_somebodys_cluster_is_said_with_what_removes_it():
     said = what_stays("/home/me/kubeconfig")
     assert said.startswith("on the cluster of /home/me/kubeconfig")
-    assert "--selector=beamlit.com/made-by=tests" in said
+    ((label, value),) = MADE_BY_TESTS.items()
+    assert f"--selector={label}={value}\n" in said
+    left = administrator("beamlit-tests-1")["items"]
+    assert {one["kind"] for one in left if one["metadata"].get("labels") == MADE_BY_TESTS} == {
+        "Namespace",
+        "ClusterRoleBinding",
+    }
 
 
 @pytest.mark.parametrize(
