@@ -14,6 +14,7 @@ import yaml
 from tests.support.node import errand, platform, seed
 from tests.support.node.node import Node
 from tests.support.waiting import until_now
+from xds_server.resources.names import ROUTE_HEADER
 
 MARK = "beamlit.com/fronted"
 """What the selector of a Service that is taken over has in addition."""
@@ -46,9 +47,14 @@ class FrontedModel:
         until_now(lambda: answers().code == 0, "the pods answer behind their Service")
 
     def take_over(self) -> None:
-        """Have a model for it, and wait until its Service is taken over."""
+        """Have a model for it, and wait until its Service is taken over, and clients come to the gateway.
+
+        The condition tells what was written; that a selector is narrower is known to kube-proxy a moment later.
+        """
         self.node.apply(seed.model(), namespace=self.namespace)
         self.await_taken_over()
+        answer = partial(errand.run, self.node, self.namespace, "--silent", "--include", f"http://{seed.NAME}")
+        until_now(lambda: f"\n{ROUTE_HEADER}:" in answer().said.lower(), "the gateway answers behind the Service")
 
     def await_taken_over(self) -> None:
         """Wait until the model says that clients reach it through the gateway."""
@@ -56,7 +62,7 @@ class FrontedModel:
 
     def give_back(self) -> None:
         """Delete the model; it is gone when its Service is given back."""
-        self.node.kubectl("delete", "modeldeployment", seed.NAME, f"--namespace={self.namespace}", "--timeout=50s")
+        self.node.kubectl("delete", "modeldeployment", seed.NAME, f"--namespace={self.namespace}", "--timeout=3m")
 
     @property
     def fronted(self) -> str:
