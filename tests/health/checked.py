@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pydantic import SecretStr
 
-from tests.health.servers import PATIENT, Authority, Names, connector_by
+from tests.support.checked_servers import PATIENT, Authority, Names, connector_by
 from xds_server.health.backend import Address, Backend, TokenRequest, Trust
 from xds_server.health.connection import Connector
 from xds_server.health.outcome import CheckOutcome

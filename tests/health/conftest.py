@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.health.servers import Authority
+from tests.support.checked_servers import Authority
 
 
 @pytest.fixture(scope="module")

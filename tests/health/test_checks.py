@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from controller.api.contract.credentials import CredentialSource
 from controller.api.contract.route import HttpCheck, RouteKey
 from controller.api.timing import CheckTiming
-from tests.health.servers import PATIENT, Names, Talker, answer, connector_by
+from tests.support.checked_servers import PATIENT, Names, Talker, answer, connector_by
 from tests.support.loads import hears, load
 from tests.support.routes import A, B, a_remote, a_route, with_token
 from tests.support.waiting import PATIENCE, at_rest, until

@@ -9,8 +9,8 @@ from datetime import timedelta
 import pytest
 
 from controller.api.contract.route import RouteKey
-from tests.health.servers import PATIENT, Talker, answer
 from tests.health.test_checks import over, running
+from tests.support.checked_servers import PATIENT, Talker, answer
 from tests.support.waiting import PATIENCE, until
 from xds_server.health.backend import Address
 from xds_server.health.connection import Connector, SystemResolver

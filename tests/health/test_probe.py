@@ -13,7 +13,7 @@ import pytest
 from controller.api.destinations import OUTSIDE
 from controller.api.timing import CheckTiming
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
-from tests.health.servers import Authority, Names, Talker, answer, connector_by, refusing
+from tests.support.checked_servers import Authority, Names, Talker, answer, connector_by, refusing
 from tests.support.network import unused_port
 from tests.support.waiting import time_limit
 from xds_server.health.backend import Address, Trust, refusal

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from tests.health.checked import LOOPBACK, NAME, backend, found, trusting
-from tests.health.servers import Names, Talker, answer, connector_by
+from tests.support.checked_servers import Names, Talker, answer, connector_by
 from tests.support.data_plane.protected import Tokens
 from tests.support.network import unused_port
 from xds_server.health.backend import Address, TokenRequest

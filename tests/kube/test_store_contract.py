@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controller.store.kube import KubeClient, KubeStore
-from tests.store.contract import StoreContract
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.namespaces import fresh_namespace
 from tests.support.kube.user import UserHand
+from tests.support.store_contract import StoreContract
 
 
 class ServerStage(UserHand):

@@ -12,16 +12,16 @@ from pathlib import Path
 import grpc
 import httpx
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 from controller.api.contract.reports import PATH
 from controller.api.timing import StreamTiming, Timing
 from controller.gateway.bootstrap import HostPort
 from controller.programs import xds_server as program
-from tests.protocol.test_tls_identity import ADS, OK, discovery_pb2, outcome
-from tests.protocol.test_who_stays import bearer
 from tests.support.kube.cluster import Cluster
 from tests.support.kube.proxy import Proxy
 from tests.support.network import unused_port
+from tests.support.protocol.calls import ADS, OK, bearer, outcome
 from tests.support.tls import Certificates
 from tests.support.xds_program import xds_options
 from xds_server.snapshot.snapshot import CLUSTER

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from controller.api.contract.route import HttpCheck, Route, RouteKey
 from controller.api.timing import CheckTiming, Timing
 from controller.store.objects import StoredObject
-from tests.health.servers import Talker, answer
+from tests.support.checked_servers import Talker, answer
 from tests.support.loads import hears, load, to_local
 from tests.support.objects import a_model, a_slice
 from tests.support.protocol.xds_client import TOKEN, DeltaClient

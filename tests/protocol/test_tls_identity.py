@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 import grpc
@@ -15,24 +14,21 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from controller.api.timing import StreamTiming
 from tests.protocol.test_hostile_connections import HANDSHAKES, connected, still_open
+from tests.support.protocol.calls import ADS, DISCOVERY, OK, outcome
 from tests.support.protocol.envoy_resources import model
 from tests.support.protocol.xds_client import TOKEN, Served
 from tests.support.tls import Certificates
-from tests.support.waiting import PATIENCE, time_limit, until
+from tests.support.waiting import PATIENCE, until
 from xds_server.snapshot.snapshot import CLUSTER, SECRET, Resource
 from xds_server.stream.identity import ClientTable, parse_binding
 from xds_server.stream.server import reflection, services
 
-DISCOVERY = "envoy.service"
 NODE = base_pb2.Node(id="envoy-1")
 NODE.metadata["beamlit_token"] = TOKEN
 SOTW = discovery_pb2.DiscoveryRequest(node=NODE, type_url=CLUSTER)
 DELTA = discovery_pb2.DeltaDiscoveryRequest(node=NODE, type_url=CLUSTER)
 REFLECTION = reflection_pb2.ServerReflectionRequest(list_services="")
 HEALTH = health_pb2.HealthCheckRequest()
-ADS = f"{DISCOVERY}.discovery.v3.AggregatedDiscoveryService"
-
-OK = (grpc.StatusCode.OK, "")
 SECRETS = (Resource.of(SECRET, "ns/secret", b""),)
 
 
@@ -85,39 +81,6 @@ async def served(certificates: Certificates):
     server.publish(*model("ns/m", 8080, 9090), *SECRETS)
     yield server
     await server.stop()
-
-
-async def outcome(port: int, credentials: grpc.ChannelCredentials | None, method: str, said: object) -> tuple:
-    """The code with which a call ends, and why; OK once the server answered, or listens and does not object.
-
-    gRPC's client for asyncio says INTERNAL, in words of its own, if a call was refused before it had sent all. Such a
-    call says nothing of the server.
-    """
-    while (ended := await one_call(port, credentials, method, said))[0] is grpc.StatusCode.INTERNAL:
-        assert ended[1].startswith(("Internal error from Core", 'Failed "execute_batch"')), ended
-    return ended
-
-
-async def one_call(port: int, credentials: grpc.ChannelCredentials | None, method: str, said: object) -> tuple:
-    target = f"localhost:{port}"
-    # Connections are shared by channels of equal options: each call has its own.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    opened = (
-        grpc.aio.insecure_channel(target, options)
-        if credentials is None
-        else grpc.aio.secure_channel(target, credentials, options)
-    )
-    async with opened as channel:
-        call = channel.stream_stream(method)(iter([said.SerializeToString()]))
-        try:
-            async with time_limit(PATIENCE):
-                await call.read()
-                call.cancel()
-        except grpc.aio.AioRpcError as error:
-            return error.code(), error.details()
-        except asyncio.CancelledError:
-            pass
-        return grpc.StatusCode.OK, ""
 
 
 def test_every_method_that_there_is_is_walked() -> None:
@@ -196,7 +159,7 @@ async def secrets_seen(port: int, credentials: grpc.ChannelCredentials, node: ba
     ) as channel:
         call = channel.unary_unary(method, response_deserializer=discovery_pb2.DiscoveryResponse.FromString)
         asked = discovery_pb2.DiscoveryRequest(node=node)
-        return len((await call(asked.SerializeToString(), timeout=PATIENCE)).resources)
+        return len((await call(asked.SerializeToString(), timeout=4 * PATIENCE)).resources)
 
 
 async def test_secrets_are_seen_by_certificate_and_the_token_says_nothing(certificates, served) -> None:

@@ -13,10 +13,11 @@ import yaml
 
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.client_tls import sds_files
-from tests.protocol.test_tls_identity import ADS, DELTA, OK, outcome
+from tests.protocol.test_tls_identity import DELTA
 from tests.support.beamlit import no_request_fails
 from tests.support.envoy import ANY_PORT, Envoy
 from tests.support.network import unused_port
+from tests.support.protocol.calls import ADS, OK, outcome
 from tests.support.protocol.envoy_resources import answers, model, upstream
 from tests.support.protocol.xds_client import Served
 from tests.support.tls import Certificates

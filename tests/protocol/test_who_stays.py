@@ -17,10 +17,11 @@ import yaml
 from controller.api.timing import REAL, StreamTiming
 from controller.gateway.bootstrap import HostPort, Provision, bootstrap_for
 from controller.gateway.client_tls import ClientTls, sds_files
-from tests.protocol.test_tls_identity import ADS, DELTA, METHODS, OK, outcome
+from tests.protocol.test_tls_identity import DELTA, METHODS
 from tests.support.beamlit import no_request_fails
 from tests.support.envoy import ANY_PORT, Envoy
 from tests.support.network import unused_port
+from tests.support.protocol.calls import ADS, OK, bearer, outcome
 from tests.support.protocol.envoy_resources import answers, model, upstream
 from tests.support.protocol.xds_client import Served
 from tests.support.tls import Certificates
@@ -84,13 +85,6 @@ async def joined(tls: ClientTls, port: int, folder: Path, name: str = "envoy-1")
         yield envoy
     finally:
         await envoy.stop()
-
-
-def bearer(certificates: Certificates, token: str) -> grpc.ChannelCredentials:
-    """What a client of gRPC joins with that shows a token instead of a certificate."""
-    return grpc.composite_channel_credentials(
-        certificates.channel_credentials(None), grpc.access_token_call_credentials(token)
-    )
 
 
 class Mounted:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from controller.store.directory import DirectoryStore
-from tests.store.contract import StoreContract
 from tests.support.manifests import KINDS, write
+from tests.support.store_contract import StoreContract
 
 
 class FolderStage:

@@ -1,13 +1,14 @@
 """What every test keeps to, as CONTRIBUTING says, and what shows in its text alone.
 
-No test imports a benchmark, or patches anything. `test_rules_of_time` and `test_rules_of_processes` have more of it.
+No test imports a benchmark or another suite, or patches anything. `test_rules_of_time` and `test_rules_of_processes`
+have more of it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -22,6 +23,38 @@ def test_no_test_imports_a_benchmark() -> None:
         if (modules := [name for name in imported_modules(nodes_in(file)) if name.split(".")[0] == "benchmarks"])
     }
     assert imported == {}
+
+
+def test_no_suite_imports_another() -> None:
+    """What several use is in `tests.support`, or is a tool: who changes a suite then knows whom it concerns."""
+    imported = {
+        str(file.relative_to(ROOT)): foreign
+        for file in files_with(r"\btests\.", "tests")
+        if (foreign := list(foreign_to(file.relative_to(ROOT).parts[1], imported_modules(nodes_in(file)))))
+    }
+    assert imported == {}
+
+
+@pytest.mark.parametrize(
+    ("suite", "module", "is_foreign"),
+    [
+        ("kube", "tests.protocol.test_tls", True),
+        ("support", "tests.health.servers", True),
+        ("kube", "tests.kube.test_crds", False),
+        ("kube", "tests.support.waiting", False),
+        ("kube", "tests.tools", False),
+        ("kube", "controller.api", False),
+    ],
+)
+def test_what_belongs_to_another_suite_is_found(suite: str, module: str, is_foreign: bool) -> None:
+    assert list(foreign_to(suite, [module])) == ([module] if is_foreign else [])
+
+
+def foreign_to(suite: str, modules: Iterable[str]) -> Iterator[str]:
+    for module in modules:
+        match module.split("."):
+            case ["tests", other, *_] if other not in (suite, "support", "tools", "conftest"):
+                yield module
 
 
 def test_no_test_patches_anything() -> None:
