@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -42,13 +42,10 @@ from tests.support.lanes import (
     what_stays,
 )
 from tests.support.node.missing import missing
-from tests.support.processes import ROOT, ends_with_me, processes_of
+from tests.support.processes import ROOT, ends_with_me, staying
 from tests.support.progress import ALONE, clock, leaves_some_alone, read_left, read_records, read_running
-from tests.support.waiting import Deadline
 from tests.tools import binaries
 
-ENDS_WITHIN = 60.0
-"""Seconds that a program of a run has to end after it, before it is said to run still: see `waiting`."""
 WORKERS = 3
 """Processes for each core: tests wait more than they compute."""
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -131,17 +128,6 @@ def _handle(handler: Callable[[signal.Signals], Callable[..., object]]) -> None:
     for number in ENDING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler(number))
-
-
-def staying(folder: Path, within: float = ENDS_WITHIN) -> Mapping[int, str]:
-    """Wait until no process names the folder: a shared API server, nobody's child, may be ending still.
-
-    Return those that go on all the same.
-    """
-    deadline = Deadline(time.monotonic(), within)
-    while (found := processes_of(folder)) and not deadline.has_passed(time.monotonic()):
-        time.sleep(deadline.pause(time.monotonic()))
-    return found
 
 
 def _run_all(

@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 _GRACE = 10.0
 """Seconds between asking a process to end and killing it."""
+_STAYS = 60.0
+"""Seconds that a program has to end after the run that it is part of, before it is said to run still."""
 _PR_SET_CHILD_SUBREAPER = 36
 _KIB = 1024
 
@@ -290,6 +292,17 @@ def kill_all(folder: Path) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
+
+
+def staying(folder: Path, within: float = _STAYS) -> Mapping[int, str]:
+    """Wait until no process names the folder: a shared API server, nobody's child, may be ending still.
+
+    Return those that go on all the same.
+    """
+    deadline = Deadline(time.monotonic(), within)
+    while (found := processes_of(folder)) and not deadline.has_passed(time.monotonic()):
+        time.sleep(deadline.pause(time.monotonic()))
+    return found
 
 
 def await_stopped(process: int, within: float = _GRACE) -> None:

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from tests.__main__ import staying
 from tests.support.processes import (
     ROOT,
     Child,
@@ -18,6 +17,7 @@ from tests.support.processes import (
     kill_all,
     processes_of,
     run,
+    staying,
 )
 from tests.support.waiting import until_now
 

@@ -20,7 +20,7 @@ from controller.api.contract.reports import Count, LoadReport
 from controller.api.contract.route import REMOTE, Remote
 from controller.programs.simulation.history import Line, columns_of, read_history, read_model
 from controller.programs.simulation.replay import replay
-from controller.signals.load_reports import FleetLoads
+from controller.signals.fleet_loads import FleetLoads
 from controller.store.objects import ObjectRef
 from tests.support.clock import Clock
 from tests.support.controlled import controlled
