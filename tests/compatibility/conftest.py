@@ -38,7 +38,7 @@ def certifying(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
         install_crds(server)
         # Fields that an older Kubernetes does not know are dropped, and said.
         server.kubectl("create", "--validate=warn", f"--filename={binaries.cert_manager_definitions()}")
-        server.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=60s")
+        server.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=3m")
         child = Child((binaries.cert_manager(), f"--kubeconfig={server.kubeconfig}"), folder / "cert-manager.log")
         try:
             yield server

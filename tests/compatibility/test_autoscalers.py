@@ -53,7 +53,7 @@ async def test_by_the_rule_for_prometheus_adapter_the_autoscaler_reads_what_stay
 def test_keda_takes_its_manifest(scaling: Site) -> None:
     server = scaling.cluster
     server.kubectl("apply", "--server-side", f"--filename={binaries.keda_definitions()}")
-    server.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=60s")
+    server.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=3m")
     told = ("apply", "--server-side", "--validate=strict", "--filename=-", f"--namespace={scaling.namespace}")
     server.kubectl(*told, input=yaml_of(DOCUMENT, "ScaledObject"))
 

@@ -36,7 +36,7 @@ def test_a_release_is_installed_upgraded_rolled_back_uninstalled_and_installed_a
     assert "STATUS: deployed" in helm(empty, "install", RELEASE, CHART, WHERE, "--create-namespace", ALONE, *sets)
     names = set(everything_of_ours(empty))
     assert {"deployment.apps/beamlit-gateway", "secret/beamlit-credentials"} <= names
-    empty.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=60s")
+    empty.kubectl("wait", "--for=condition=Established", "crds", "--all", "--timeout=3m")
     empty.apply(a_model("chat").fronting("chat", 80).raw)
 
     kept = ["--reset-then-reuse-values"] if knows_how_to_keep_values(empty) else sets

@@ -43,7 +43,7 @@ def wanted(plane: Plane, authority: trustme.CA) -> Wanted:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def client(authority: trustme.CA, folder: Path) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(verify=Trust(authority, folder).context(), trust_env=False, timeout=30) as client:
+    async with httpx.AsyncClient(verify=Trust(authority, folder).context(), trust_env=False, timeout=120) as client:
         yield client
 
 

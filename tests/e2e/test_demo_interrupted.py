@@ -26,7 +26,7 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path, number, moment):
     with start_demo(tmp_path, "--short") as demo:
         read_until(demo, moment)
         demo.send_signal(number)
-        output, _ = demo.communicate(timeout=PATIENCE)
+        output, _ = demo.communicate(timeout=240)
     assert demo.returncode == 130, output
     assert "Traceback" not in output
     assert processes_of(tmp_path) == {}

@@ -47,7 +47,7 @@ def test_a_pod_that_ends_is_followed_by_another_under_the_same_name(cluster: Clu
         )
         return set(said.stdout.split())
 
-    command = ("rollout", "status", f"deployment/{seed.NAME}", f"--namespace={namespace}", "--timeout=60s")
+    command = ("rollout", "status", f"deployment/{seed.NAME}", f"--namespace={namespace}", "--timeout=3m")
     cluster.kubectl(*command)
     (first,) = pods()
     cluster.kubectl("delete", first, f"--namespace={namespace}", "--wait=true")

@@ -132,7 +132,7 @@ def model_at_the_gateway() -> dict[str, Any]:
 def until_ready(cluster: Cluster, namespace: str) -> None:
     """Wait until the model is served."""
     command = ("wait", f"modeldeployment/{seed.NAME}", f"--namespace={namespace}", "--for=condition=Ready")
-    cluster.kubectl(*command, "--timeout=50s")
+    cluster.kubectl(*command, "--timeout=3m")
 
 
 def replace_authority(node: Node) -> None:

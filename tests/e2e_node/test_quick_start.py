@@ -200,7 +200,7 @@ def story(node: Node, tmp_path: Path) -> Iterator[Story]:
         yield Story(node, tmp_path)
     finally:
         with suppress(subprocess.CalledProcessError):
-            node.kubectl("delete", "modeldeployment", seed.NAME, "--ignore-not-found", "--timeout=60s")
+            node.kubectl("delete", "modeldeployment", seed.NAME, "--ignore-not-found", "--timeout=3m")
         with suppress(subprocess.CalledProcessError):
             helm.helm(node, "uninstall", helm.RELEASE, "--ignore-not-found", "--no-hooks")
         remove_crds(node)

@@ -220,7 +220,7 @@ def test_short_names_and_the_category(api_server: Cluster, namespace: str) -> No
 def test_waiting_for_a_condition(api_server: Cluster, namespace: str) -> None:
     apply(api_server, namespace, json.dumps(SMALL))
     write_status(api_server, namespace, "small", a_whole_status())
-    options = ("--for=condition=Ready", "--timeout=10s", f"--namespace={namespace}")
+    options = ("--for=condition=Ready", "--timeout=3m", f"--namespace={namespace}")
     assert "condition met" in api_server.kubectl("wait", *options, "mdep/small").stdout
 
 

@@ -23,8 +23,8 @@ async def test_a_model_is_served_leaves_when_its_replicas_are_gone_and_comes_bac
     controller = site.controller(*form, start=executed)
     await controller.ready()
     envoy = await site.envoy()
-    await site.until_condition("a", "Ready", "True")  # kubectl counts the seconds of a busy machine, too.
-    site.kubectl("wait", "modeldeployment/a", "--for=condition=Ready", "--timeout=30s")
+    await site.until_condition("a", "Ready", "True")
+    site.kubectl("wait", "modeldeployment/a", "--for=condition=Ready", "--timeout=3m")
     port = await site.port("a")
     await site.until_answered(port, "local-1")
     # An edit is on its way for a moment, which is nothing to be told of.

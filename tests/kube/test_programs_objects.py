@@ -36,7 +36,7 @@ async def test_kubectl_shows_what_is_now(site: Site) -> None:
     # The model may be seen before its slices: then the first status says something else.
     await site.until_status("chat", lambda seen: seen.get("local", {}).get("summary") == "2/3")
     await site.until_condition("chat", "Ready", "True")
-    site.kubectl("wait", "mdep/chat", "--for=condition=Ready", "--timeout=30s")
+    site.kubectl("wait", "mdep/chat", "--for=condition=Ready", "--timeout=3m")
     seen = await columns(site, "chat", "--output=wide")
     assert seen.pop("AGE")
     assert seen == {

@@ -120,7 +120,7 @@ async def reports(site: Site, address: HostPort) -> str:
     assert site.certificates
     proof = site.certificates.client("controller").context()
     async with (
-        httpx.AsyncClient(trust_env=False, verify=proof, timeout=30) as client,
+        httpx.AsyncClient(trust_env=False, verify=proof, timeout=120) as client,
         client.stream("GET", f"https://{address}{REPORTS}", extensions={"sni_hostname": "localhost"}) as stream,
     ):
         async for line in stream.aiter_lines():

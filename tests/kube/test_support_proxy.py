@@ -25,7 +25,7 @@ class Client:
         ca = kubeconfig["clusters"][0]["cluster"]["certificate-authority-data"]
         trust = ssl.create_default_context(cadata=b64decode(ca).decode())
         headers = {"Authorization": f"Bearer {token}"}
-        self.http = httpx.AsyncClient(base_url=proxy.url, headers=headers, verify=trust, trust_env=False, timeout=30)
+        self.http = httpx.AsyncClient(base_url=proxy.url, headers=headers, verify=trust, trust_env=False, timeout=120)
         self.path = f"/api/v1/namespaces/{namespace}/secrets"
 
     async def create(self, name: str) -> int:

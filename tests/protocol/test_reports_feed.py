@@ -525,7 +525,7 @@ async def test_a_load_is_told_when_it_is_heard(quiet: Replica) -> None:
 
 
 async def test_who_the_envoys_are_is_not_told_with_each_load(quiet: Replica) -> None:
-    client = httpx.AsyncClient(timeout=PATIENCE)
+    client = httpx.AsyncClient(timeout=4 * PATIENCE)
     async with client, client.stream("GET", f"http://{quiet.address}{PATH}") as response:
         lines = response.aiter_lines()
         assert ["name" in await anext(lines), "envoys" in await anext(lines)] == [True, True]

@@ -268,7 +268,7 @@ async def test_the_state_of_other_clients_is_told_to_nobody(running: Running, wh
 async def test_reports_are_for_controllers(running: Running, who: str) -> None:
     context = running.certificates.client(who).context()
     async with (
-        httpx.AsyncClient(trust_env=False, verify=context, timeout=PATIENCE) as client,
+        httpx.AsyncClient(trust_env=False, verify=context, timeout=4 * PATIENCE) as client,
         client.stream("GET", f"https://{HOST}:{running.reports}/reports") as answer,
     ):
         if who != "controller":

@@ -56,7 +56,7 @@ class Service:
             while not stop.is_set():
                 try:
                     async with plain_http() as client:
-                        answer = await client.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE)
+                        answer = await client.get(f"http://127.0.0.1:{port}/", timeout=4 * PATIENCE)
                     self.answers[str(answer.status_code)] += 1
                 except httpx.TransportError as error:
                     self.answers[type(error).__name__] += 1

@@ -15,7 +15,7 @@ from tests.support.exposed import LOOPBACK, exposed
 from tests.support.http import plain_http_now
 from tests.support.network import unused_port
 from tests.support.processes import Child
-from tests.support.waiting import PATIENCE, until_now
+from tests.support.waiting import until_now
 from tests.tools import binaries
 
 _STARTED_WITHIN = 60.0
@@ -83,7 +83,7 @@ class Prometheus:
         with ExitStack() as stack:
             child = Child(command, folder / "prometheus.log")
             stack.callback(child.stop)
-            prometheus = cls(port, stack.enter_context(plain_http_now(timeout=PATIENCE)))
+            prometheus = cls(port, stack.enter_context(plain_http_now()))
 
             def scrapes() -> bool:
                 child.check()

@@ -60,8 +60,8 @@ SHORT = {
     "tests/observability/test_compose_file.py": "docker compose config, promtool",
     "tests/store/test_directory_files.py": "what an editor does when it saves",
     "tests/support/chart.py": "helm template",
-    "tests/support/kube/cluster.py": "kubectl, a process of a tenth of a second some hundred times; one that waits does so "
-    "for a minute and a half, of an API server that has ended by then",
+    "tests/support/kube/cluster.py": "kubectl, hundreds of times for a tenth of a second; one that waits "
+    "does so for an API server, and that ends with the run",
     "tests/support/kube/existing.py": "kubectl, as there",
     "tests/support/node/images.py": "ldd, ldconfig",
     "tests/support/node/namespaces.py": "in namespaces that end with the node, and ip",

@@ -91,7 +91,7 @@ class Backend:
     def _ask(self, what: str, body: bytes | None = None) -> bytes:
         url = f"http://{self.host}:{self.port}/-/{what}"
         request = urllib.request.Request(url, body, {"connection": "close"}, method="GET" if body is None else "PUT")
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return bytes(answer.read())
 
 

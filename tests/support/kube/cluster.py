@@ -46,7 +46,7 @@ class Cluster:
         """Trusts this server and no other."""
         return ssl.create_default_context(cadata=self.ca.decode())
 
-    def client(self, timeout: float = 30.0) -> httpx.Client:
+    def client(self, timeout: float = 120.0) -> httpx.Client:
         """An HTTP client of the administrator, for what kubectl would be too slow for."""
         headers = {"Authorization": f"Bearer {self.token}"}
         return httpx.Client(base_url=self.url, headers=headers, verify=self.trust, trust_env=False, timeout=timeout)
@@ -62,7 +62,7 @@ class Cluster:
         options = (f"--kubeconfig={kubeconfig}", f"--cache-dir={self.folder}/kubectl-cache")
         command = [str(binaries.kubectl()), *options, *map(str, arguments)]
         try:
-            return subprocess.run(command, check=True, input=input, capture_output=True, text=True, timeout=90)
+            return subprocess.run(command, check=True, input=input, capture_output=True, text=True, timeout=240)
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
             raise

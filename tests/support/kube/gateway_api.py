@@ -14,7 +14,7 @@ from tests.support.waiting import until_now
 def install_reference_grants(cluster: Cluster, *served: str) -> None:
     """Let the API server have ReferenceGrants in these versions; it keeps them in the first that there ever was."""
     cluster.apply(_definition(served))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{REFERENCE_GRANT.resource}", "--timeout=30s")
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{REFERENCE_GRANT.resource}", "--timeout=3m")
     # Established is not yet served, nor told to kubectl; and it has been so since the first version.
     until_now(lambda: set(served) <= _served(cluster), f"{REFERENCE_GRANT.kind} is served in {', '.join(served)}")
 

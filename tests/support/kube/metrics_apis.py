@@ -27,7 +27,7 @@ from tests.support.kube.cluster import Cluster
 from tests.support.kube.kubelet import Kubelet
 from tests.support.network import unused_port
 from tests.support.processes import Child, Children
-from tests.support.waiting import PATIENCE, until_now
+from tests.support.waiting import until_now
 from tests.tools import binaries
 
 RESOLUTION = 10
@@ -66,7 +66,7 @@ class Adapter:
     def serve(self, namespace: str, *, custom: Iterable[Series] = (), external: Iterable[Series] = ()) -> None:
         """Have these and no other metrics in a namespace from now on."""
         given = {"custom": [one.as_json for one in custom], "external": [one.as_json for one in external]}
-        with plain_http_now(timeout=PATIENCE) as client:
+        with plain_http_now() as client:
             client.put(f"{self._url}/namespaces/{namespace}", json=given).raise_for_status()
 
 

@@ -77,7 +77,7 @@ class Program:
         return self._log.read_text()
 
     async def look(self, path: str) -> httpx.Response:
-        async with plain_http(timeout=PATIENCE) as client:
+        async with plain_http() as client:
             return await client.get(f"http://{self.probe}{path}")
 
     async def metric(self, name: str, **labels: str) -> float:

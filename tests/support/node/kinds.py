@@ -97,7 +97,7 @@ class ServiceKinds:
 
     def give_back(self) -> None:
         """Delete the models; they are gone when their Services are given back."""
-        self.node.kubectl("delete", _MODELS, "--all", f"--namespace={self.namespace}", "--timeout=100s")
+        self.node.kubectl("delete", _MODELS, "--all", f"--namespace={self.namespace}", "--timeout=3m")
 
     def services(self) -> dict[str, dict[str, Any]]:
         """All of them by name, but for what Kubernetes writes into any object that is written."""

@@ -42,7 +42,7 @@ def install(cluster: Cluster) -> None:
         },
         namespace=NAMESPACE,
     )
-    cluster.kubectl("rollout", "status", "deployment/remote", f"--namespace={NAMESPACE}", "--timeout=50s")
+    cluster.kubectl("rollout", "status", "deployment/remote", f"--namespace={NAMESPACE}", "--timeout=3m")
 
 
 def _deployment(metadata: dict[str, str]) -> dict[str, Any]:

@@ -23,7 +23,10 @@ def as_it_was():
     yield
     for added in [one for one in gc.callbacks if one not in callbacks]:
         gc.callbacks.remove(added)
+    # What these froze is looked at again; what was frozen before, all tests and their modules, is not.
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
     gc.set_threshold(*thresholds)
 
 

@@ -139,7 +139,6 @@ async def test_of_many_single_calls_at_once_one_is_answered_in_each_turn_of_the_
         for one in handlers(sessions, LoadStreams(Unobserved(), sessions.admission), "test")
         if (handler := one.service(Called("/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters")))
     )
-    await asyncio.sleep(0.01)
     answers = []
 
     async def call(number):
