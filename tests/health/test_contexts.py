@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.health.checked import LOOPBACK, backend, trusting
-from tests.health.servers import Authority, Talker, answer, connector_by
 from tests.support.called import counting_calls
+from tests.support.checked_servers import Authority, Talker, answer, connector_by
 from xds_server.health.backend import Trust
 from xds_server.health.contexts import TlsContexts
 from xds_server.health.outcome import CheckError

@@ -41,7 +41,8 @@ def run(cluster: Cluster, *command: str, within: float = 600, input: str | None 
         error = subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
         error.add_note(f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         raise error
-    return done.stdout
+    said: str = done.stdout
+    return said
 
 
 def surroundings(cluster: Cluster) -> dict[str, str]:
