@@ -15,6 +15,11 @@ from xds_server.stream.protocol.openings import Opening
 from xds_server.stream.protocol.parts import Parts, batches
 from xds_server.stream.protocol.rejections import find_names, halves
 
+_WHOLE_TEXTS = 100
+"""While a client refuses so many resources of a type, what it says of each is kept as it is, which is up to 4 KB."""
+_LONGEST_FURTHER = 200
+"""And so many characters of it for each beyond them: most texts of Envoys have no more."""
+
 
 class Ledger:
     """The books of one (stream, type).
@@ -283,7 +288,8 @@ class Ledger:
             yield
         self._flight = None
         wanted = sorted(name for name in blamed if self._subscription.covers(name))
-        refused = tuple(_rejection(flight.sent[name], message, now) for name in wanted)
+        text = message if len(self._rejections) < _WHOLE_TEXTS else message[:_LONGEST_FURTHER]
+        refused = tuple(_rejection(flight.sent[name], text, now) for name in wanted)
         self._rejections.update((rejection.key.name, rejection) for rejection in refused)
         return refused
 

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 EventKind = Literal["connected", "initialised", "disconnected", "acknowledged", "rejected", "overdue"]
 
+LINES_AT_ONCE = 10
+"""Of refusals that come at once, and of what goes out too early: a line with a text of 4 KB takes a millisecond."""
 STRANGERS_TOLD_EVERY = timedelta(seconds=10)
 
 _LABELS = (*SHORT.values(), "other")
@@ -144,7 +146,7 @@ def _is_initialised_now(stream: ClientStream) -> bool:
 
 def _log_trouble(stream: ClientStream, output: Output, now: float) -> None:
     node = stream.node.id
-    for rejection in output.rejected:
+    for rejection in output.rejected[:LINES_AT_ONCE]:
         if not _has_room(stream, now):
             return
         log.warning(
@@ -157,13 +159,16 @@ def _log_trouble(stream: ClientStream, output: Output, now: float) -> None:
                 "error": rejection.message,
             },
         )
-    for late in output.overdue:
+    for late in output.overdue[:LINES_AT_ONCE]:
         if not _has_room(stream, now):
             return
         log.error(
             "xds resource sent before what it requires was acknowledged",
             extra={"node": node, "resource": late.key.name, "waited_for": [key.name for key in late.waited_for]},
         )
+    more = sum(max(len(troubles) - LINES_AT_ONCE, 0) for troubles in (output.rejected, output.overdue))
+    if more and _has_room(stream, now):
+        log.warning("xds client has more of the same troubles", extra={"node": node, "more": more})
 
 
 def _has_room(stream: ClientStream, now: float) -> bool:

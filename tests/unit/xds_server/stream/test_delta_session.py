@@ -296,3 +296,16 @@ def test_of_thousands_that_are_claimed_what_is_there_is_believed_and_the_rest_is
     assert sorted(later.removed) == sorted(claimed.keys() - {"a"})
     assert client.ack(later) == ()
     assert client.session.has_all(client.snapshot)
+
+
+def test_of_what_is_refused_beyond_the_first_a_short_text_is_kept():
+    """A client may refuse each of thousands of resources with 4 KB of its own: that was 28 MB for one stream."""
+    names = [f"c{number}" for number in range(1000)]
+    client = DeltaScript(*map(cluster, names))
+    for name in names:
+        (response,) = client.ask(CLUSTER, name)
+        client.nack(response, f"{name} {'x' * 4000}")
+    kept = [client.session.rejection(ResourceKey(CLUSTER, name)) for name in names]
+    assert [one.message.split()[0] for one in kept] == names
+    assert [len(one.message) for one in kept[:10]] == [len(f"{name} ") + 4000 for name in names[:10]]
+    assert sum(len(one.message) for one in kept) < 1_000_000

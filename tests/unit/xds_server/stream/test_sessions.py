@@ -17,7 +17,7 @@ from xds_server.stream.protocol.messages import DeltaRequest, Output, Rejection,
 from xds_server.stream.protocol.parts import MANY
 from xds_server.stream.server.clients import ClientStream
 from xds_server.stream.server.sessions import NotReadyError, Sessions
-from xds_server.stream.server.telemetry import ClientTelemetry
+from xds_server.stream.server.telemetry import LINES_AT_ONCE, ClientTelemetry
 from xds_server.stream.wire import Node
 
 SIDECAR, ANOTHER = Scope(Role.SIDECAR, "ns"), Scope(Role.SIDECAR, "another")
@@ -378,6 +378,19 @@ def test_a_client_that_refuses_the_same_again_and_again_fills_no_log(caplog):
     assert len(caplog.records) < 100 + 2 * 12
     telemetry.stepped(stream, refused, 2000.0)
     assert caplog.records[-1].message == "xds client rejected a resource"
+
+
+def test_of_many_refusals_that_come_at_once_a_few_are_logged_and_how_many_more_there_are(caplog):
+    """Each line has the text, which the client has once for all of them."""
+    telemetry = ClientTelemetry(lambda _: None, CollectorRegistry())
+    stream = ClientStream(1, "test", None, datetime.now(UTC), node=Node("envoy"), trusted=True)
+    keys = [ResourceKey(CLUSTER, str(number)) for number in range(1000)]
+    telemetry.stepped(stream, Output(rejected=tuple(Rejection(key, "1", "no", 0.0) for key in keys)), 0.0)
+    assert [one.message for one in caplog.records] == [
+        *["xds client rejected a resource"] * LINES_AT_ONCE,
+        "xds client has more of the same troubles",
+    ]
+    assert caplog.records[-1].more == 1000 - LINES_AT_ONCE
 
 
 async def test_of_those_that_came_before_the_first_snapshot_a_few_are_answered_at_once(sessions):
