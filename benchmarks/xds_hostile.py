@@ -7,7 +7,8 @@ thousand models. Connections that say nothing come last.
 The server, a second one that nobody attacks, and the hostile clients are processes of their own. This one asks both
 servers the same little question every few milliseconds. On a machine that has other work, too, everybody waits: so what
 the attacked server lets a client wait is told beside what the other one does at the same time. How long one step of the
-event loop takes is measured inside the attacked server, in CPU time of its thread: what else runs does not count.
+event loop takes is measured inside the attacked server, in CPU time of its thread: what else runs does not count. That
+is what goes by between two looks; beside it stands the longest callback of it, and what that is a part of.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import click
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
 
+from benchmarks.attackers.steps import LongestSteps, MeasuredLoop
 from benchmarks.attackers.xds import Kind, be_hostile, kinds
 from benchmarks.hostile import beside
 from benchmarks.joins import TOKEN, control_plane_of, follow
@@ -41,7 +43,6 @@ from xds_server.snapshot.snapshot import ENDPOINT
 
 MIB = 2**20
 _ASKS_EVERY = 0.005
-_LOOKS_EVERY = 0.001
 _READY_WITHIN = 120.0
 _LONGEST_ANSWER = 0.1
 _LONGEST_STEP = 0.05
@@ -85,7 +86,8 @@ class Seen:
     """What was seen while clients did one thing: how their streams `ended`, and what became of others meanwhile.
 
     `attacked` and `other` are the waits at the server that was attacked and at the other one, `step` is the longest
-    step of the loop (seconds of CPU), `memory` what the server has afterwards (bytes).
+    step of the loop (seconds of CPU), `memory` what the server has afterwards (bytes), `part` what the longest callback
+    of the loop was.
     """
 
     kind: Kind
@@ -94,6 +96,7 @@ class Seen:
     other: Waits
     step: float
     memory: int
+    part: str = "-"
 
     @property
     def is_refused(self) -> bool:
@@ -112,13 +115,13 @@ class Seen:
         return (
             f"{self.kind.label:<44}{self.ended.total():>8}"
             + "".join(f"{one * 1000:>9.1f}" for one in waits)
-            + f"{self.memory / MIB:>9.0f}"
+            + f"{self.memory / MIB:>9.0f}   {self.part}"
         )
 
 
 _HEAD = """\
 milliseconds                                           attacked server     other server    step of   memory
-                                             streams      p99  longest      p99  longest  the loop      MiB
+                                             streams      p99  longest      p99  longest  the loop      MiB   callback
 """
 
 
@@ -139,7 +142,7 @@ def goals(seen: Sequence[Seen], before: int, after: int) -> Iterator[tuple[bool,
     yield (
         not long,
         f"a step of the loop takes {_LONGEST_STEP * 1000:.0f} ms at most; longest {most.step * 1000:.0f} ms "
-        f"({most.kind.label}), above that {len(long)}: {', '.join(long) or '-'}",
+        f"({most.kind.label}; longest callback {most.part}), above that {len(long)}: {', '.join(long) or '-'}",
     )
     yield (
         after <= _RETURNS_TO * before,
@@ -147,32 +150,25 @@ def goals(seen: Sequence[Seen], before: int, after: int) -> Iterator[tuple[bool,
     )
 
 
-def _be_server(models: int, port: Synchronized[int], step: Synchronized[float], ready: Event) -> None:
-    """Be an xDS server until this process is killed; note the longest step of its loop."""
+def _be_server(models: int, port: Synchronized[int], longest: LongestSteps, ready: Event) -> None:
+    """Be an xDS server until this process is killed; note the longest steps of its loop."""
+    loop = MeasuredLoop(longest)
 
     async def serve() -> None:
         control_plane = control_plane_of(models)
+        control_plane.subscribe(lambda _: long_lived.loaded() if control_plane.published else None)
         port.value = await control_plane.start("127.0.0.1:0")
-        await asyncio.gather(
-            control_plane.run(), follow(control_plane), _say_ready(control_plane, ready), _note_steps(step)
-        )
+        await asyncio.gather(control_plane.run(), follow(control_plane), _say_ready(control_plane, ready), loop.note())
 
     log_to_stderr("error")  # it is told of each refusal
-    collect_seldom()
-    asyncio.run(serve())
+    long_lived = collect_seldom()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(serve())
 
 
 async def _say_ready(control_plane: ControlPlane, ready: Event) -> None:
     await until(lambda: control_plane.published, "there is something to serve", within=_READY_WITHIN)
     ready.set()
-
-
-async def _note_steps(step: Synchronized[float]) -> None:
-    """Note how much CPU time of this thread goes by when a millisecond should: what is ready then has to wait."""
-    while True:
-        before = time.thread_time()
-        await asyncio.sleep(_LOOKS_EVERY)
-        step.value = max(step.value, time.thread_time() - before)
 
 
 @contextlib.asynccontextmanager
@@ -218,11 +214,11 @@ async def run(models: int, clients: int, seconds: float) -> int:
     Raises ProcessEndedError and OSError.
     """
     spawning = get_context("spawn")
-    step, unused = spawning.Value("d", 0.0), spawning.Value("d", 0.0)
+    longest, unused = (spawning.RawValue(LongestSteps) for _ in range(2))
     ports, ready = [spawning.Value("i", 0) for _ in range(2)], [spawning.Event() for _ in range(2)]
     orders, theirs = spawning.Pipe()
     with contextlib.ExitStack() as stack:
-        server = Usage(stack.enter_context(beside(_be_server, models, ports[0], step, ready[0])))
+        server = Usage(stack.enter_context(beside(_be_server, models, ports[0], longest, ready[0])))
         stack.enter_context(beside(_be_server, models, ports[1], unused, ready[1]))
         for one in ready:
             if not await asyncio.to_thread(one.wait, _READY_WITHIN):
@@ -243,9 +239,10 @@ async def run(models: int, clients: int, seconds: float) -> int:
             click.echo(_HEAD)
             for kind in kinds():
                 attacked(), other()
-                step.value = 0.0
+                longest.reset()
                 ended = await have_done(kind, seconds)
-                seen.append(Seen(kind, ended, attacked(), other(), step.value, server.resident_bytes()))
+                waits, step, memory = (attacked(), other()), longest.between, server.resident_bytes()
+                seen.append(Seen(kind, ended, *waits, step, memory, str(longest)))
                 click.echo(seen[-1].row())
             after = await _returned(server, before)
     click.echo("")
