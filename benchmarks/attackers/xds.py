@@ -20,7 +20,7 @@ from benchmarks import load_reports
 from benchmarks.joins import TOKEN
 from tests.support.protocol import attacks
 from tests.support.protocol.attacks import DELTA, FAMILIES, LOADS, SOTW
-from xds_server.snapshot.snapshot import CLUSTER
+from xds_server.snapshot.snapshot import CLUSTER, ENDPOINT, ROUTE
 from xds_server.stream.limits import LONGEST_TEXT, OF_MEMBERS
 
 _FETCH = "/envoy.service.cluster.v3.ClusterDiscoveryService/FetchClusters"
@@ -104,6 +104,18 @@ def _claims() -> bytes:
 
 
 @functools.cache
+def _lists() -> bytes:
+    names = range(OF_MEMBERS.names)
+    said: bytes = attacks.delta(
+        TOKEN,
+        resource_names_subscribe=[f"{number:x}" for number in names],
+        resource_names_unsubscribe=[f"u{number:x}" for number in names],
+        initial_resource_versions={f"{number:x}": "1" for number in names},
+    ).SerializeToString()
+    return said
+
+
+@functools.cache
 def _report() -> bytes:
     return load_reports.report(len(load_reports.MODELS), TOKEN)
 
@@ -170,6 +182,27 @@ async def _refuse_each(port: int) -> str:
     return "left"
 
 
+async def _ask_while_much_waits(port: int) -> str:
+    """Claim clusters that nobody has, and a route that may require each: they stay, and wait. Then say little."""
+    async with _connected(port) as channel:
+        call = channel.stream_stream(DELTA)()
+        await call.write(_claims())
+        nonce = discovery_pb2.DeltaDiscoveryResponse.FromString(await call.read()).nonce
+        await call.write(
+            discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=nonce).SerializeToString()
+        )
+        gone = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=ROUTE, resource_names_subscribe=["gone"], initial_resource_versions={"gone": "1"}
+        )
+        await call.write(gone.SerializeToString())
+        for _ in range(20):
+            little = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINT, resource_names_subscribe=["nothing"])
+            await call.write(little.SerializeToString())
+        await asyncio.sleep(_STAYS)
+        call.cancel()
+    return "left"
+
+
 def _refusal(nonce: str, text: str) -> bytes:
     """Write a NACK with as much of a text as is taken."""
     error = status_pb2.Status(code=13, message=text[:LONGEST_TEXT])
@@ -197,6 +230,8 @@ OWN: Mapping[str, Callable[[int], Awaitable[str]]] = {
     NOBODY.name: _nothing,
     "delta: all names that are taken": lambda port: _say(port, DELTA, _most(DELTA)),
     "delta: all versions that are taken": lambda port: _say(port, DELTA, _claims()),
+    "delta: all lists that are taken": lambda port: _say(port, DELTA, _lists()),
+    "delta: little is asked while much waits": _ask_while_much_waits,
     "sotw: all names that are taken": lambda port: _say(port, SOTW, _most(SOTW)),
     "loads: all clusters that are taken": lambda port: _say(port, LOADS, _most(LOADS)),
     "loads: 1,000 models": lambda port: _say(port, LOADS, _report()),
