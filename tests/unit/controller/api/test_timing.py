@@ -126,6 +126,7 @@ REAL = {
     "checks.longest_ejection": (300, "Envoy's max_ejection_time"),
     "checks.ejections_forgotten": (600, "twice the longest: it was tried in between, and well for minutes"),
     "checks.answers_believed": (60, "a backend that gets few requests was answered one in that time"),
+    "checks.secret_taken": (2, "Envoys are told within a moment, and few requests take longer to fail"),
     "checks.longest": (5, "whatever a check meets, it has ended by then"),
     "checks.connect": (2, "as long as Envoy's clusters wait"),
     "checks.first_token_pause": (10, "a token endpoint that fails is left alone for a while"),

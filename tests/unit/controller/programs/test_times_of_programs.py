@@ -31,6 +31,7 @@ from controller.programs import controller as controller_program
 from controller.programs import run
 from controller.programs import xds_server as xds_program
 from controller.programs.admin import Admin
+from controller.programs.lifetime import LongLived
 from controller.programs.state import StateDirectory
 from tests.support.xds_program import ANYWHERE, kubeconfig_of_nobody, xds_options
 
@@ -103,7 +104,7 @@ async def test_run(tmp_path):
         log_format="text",
         timing=GIVEN,
     )
-    assert await times_of(run._programs(options, asyncio.Event())) == {
+    assert await times_of(run._programs(options, asyncio.Event(), LongLived())) == {
         GIVEN.folder,
         GIVEN.writes,
         GIVEN.statuses,
@@ -117,7 +118,7 @@ async def test_run(tmp_path):
 
 async def test_xds_server(tmp_path):
     options = xds_options(tmp_path, remote_checks=True, timing=GIVEN)
-    assert await times_of(xds_program._programs(options)) == {
+    assert await times_of(xds_program._programs(options, LongLived())) == {
         GIVEN.kube,
         GIVEN.reports,
         GIVEN.streams,

@@ -335,7 +335,7 @@ def test_answers_since_a_moment_are_those_of_reports_on_no_time_before_it():
     assert [(began, loads.answers(BACKEND, OF_A, 2.0, began)) for began, _ in moments] == moments
     # Where reports of half a second are one, the part has begun with the first of them.
     hears(loads, FIRST, (to_backend(bad=1),), 3.0)
-    loads.report_received(OTHER, ReportedLoads.of((replace(to_backend(bad=1), seconds=2.0),)), 3.1)
+    at_once(loads.report_received(OTHER, ReportedLoads.of((replace(to_backend(bad=1), seconds=2.0),)), 3.1))
     assert [loads.answers(BACKEND, OF_A, 3.1, began).failed for began in (1.1, 1.2)] == [2, 0]
 
 
