@@ -29,7 +29,7 @@ def helm(cluster: Cluster, *arguments: object, within: float = 600) -> str:
 
 def run(cluster: Cluster, *command: str, within: float = 600, input: str | None = None) -> str:  # noqa: A002
     """Run a command in the surroundings of a user of the cluster: kubectl and helm are on its PATH."""
-    done = processes.run(
+    done: subprocess.CompletedProcess[str] = processes.run(
         command,
         env=surroundings(cluster),
         capture_output=True,
