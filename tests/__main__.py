@@ -157,12 +157,15 @@ def _run(lane: Lane, folder: Path, order: Order, arguments: tuple[str, ...], int
     # Of many processes each would compile everything anew.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     # In a group of its own: a terminal signals the runner alone, which passes it on as it does what others send it.
-    # Who debugs has to have the terminal.
-    group = None if DEBUGGING & set(arguments) else 0
+    # Who debugs has to have the terminal; others would be stopped if they read from it.
+    alone = not DEBUGGING & set(arguments)
+    group, stdin = (0, subprocess.DEVNULL) if alone else (None, None)
     with subprocess.Popen(
-        ends_with_me(command, signal.SIGINT), cwd=ROOT, env=environment, process_group=group
+        ends_with_me(command, signal.SIGINT), cwd=ROOT, env=environment, process_group=group, stdin=stdin
     ) as pytest:
-        _handle(lambda number: Interruption(pytest, interrupted, group is not None or number != signal.SIGINT))
+        _handle(lambda number: Interruption(pytest, interrupted, alone or number != signal.SIGINT))
+        if interrupted.is_set():  # Just now.
+            pytest.send_signal(signal.SIGINT)
         code = pytest.wait()
     return Run(lane, code, time.monotonic() - began, read_records(record), read_left(record), read_running(record))
 
