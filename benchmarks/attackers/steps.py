@@ -71,6 +71,12 @@ class MeasuredLoop(asyncio.SelectorEventLoop):
         """See `AbstractEventLoop`."""
         super().add_reader(fd, self._measure, callback, args)
 
+    def close(self) -> None:
+        """See `AbstractEventLoop`."""
+        if not self.is_closed():
+            gc.callbacks.remove(self._note_search)
+        super().close()
+
     async def note(self) -> None:
         """Note what goes by when a millisecond should, until cancelled."""
         while True:

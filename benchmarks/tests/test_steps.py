@@ -34,11 +34,7 @@ def test_the_longest_callback_is_named_by_its_task():
 
 
 def test_what_of_it_was_a_search_for_garbage_is_told():
-    longest = LongestSteps()
-    callbacks = tuple(gc.callbacks)
-    try:
-        run(both(lambda: [gc.collect() for _ in range(3)]), longest)
-    finally:
-        for added in [one for one in gc.callbacks if one not in callbacks]:
-            gc.callbacks.remove(added)
+    longest, others = LongestSteps(), tuple(gc.callbacks)
+    run(both(lambda: [gc.collect() for _ in range(3)]), longest)
+    assert tuple(gc.callbacks) == others
     assert 0 < longest.garbage <= longest.callback
