@@ -65,14 +65,14 @@ class Result:
         """What an Envoy gets."""
         return translate(self.objects, self.options).gateway
 
-    def files(self) -> dict[str, str]:
-        """Render the files that a case expects, by name."""
+    def files(self) -> dict[str, Any]:
+        """Return what is in the files that a case expects, by name."""
         resources = {
             name: {one.key.name: decoded(one) for one in self.snapshot.by_type[type_url].values()}
             for name, type_url in FILES.items()
         }
         return {
-            f"{name}.yaml": yaml.safe_dump(content, sort_keys=True, width=120)
+            f"{name}.yaml": content
             for name, content in {"status": self.statuses, **resources}.items()
             if content or name not in RARE
         }

@@ -4,9 +4,12 @@
 """
 
 import difflib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.golden.runner import result_of
 
@@ -21,24 +24,36 @@ async def test_golden(case: Path, request: pytest.FixtureRequest) -> None:
     if request.config.getoption("--rewrite-golden"):
         rewrite(expect, files)
     assert {path.name for path in expect.glob("*")} == files.keys(), "write the expectations with: make golden"
-    differences = "".join(difference((expect / name).read_text(), text, name) for name, text in sorted(files.items()))
+    differences = "".join(difference((expect / name).read_text(), found, name) for name, found in sorted(files.items()))
     if differences:
         pytest.fail(f"{case.name}: if this is what is meant, make golden\n{differences}", pytrace=False)
 
 
-def rewrite(expect: Path, files: dict[str, str]) -> None:
+def rewrite(expect: Path, files: dict[str, Any]) -> None:
     expect.mkdir(exist_ok=True)
     for stale in expect.iterdir():
         stale.unlink()
-    for name, text in files.items():
-        (expect / name).write_text(text)
+    for name, content in files.items():
+        (expect / name).write_text(written(content))
 
 
-def difference(expected: str, found: str, name: str) -> str:
+def written(content: Any) -> str:
+    return yaml.safe_dump(content, sort_keys=True, width=120)
+
+
+def difference(expected: str, found: Any, name: str) -> str:
+    """Say in which lines a file differs. What is found is written as one for that alone: it takes ten times as long."""
+    if as_json(yaml.load(expected, yaml.CSafeLoader)) == as_json(found):
+        return ""
     lines = difflib.unified_diff(
-        expected.splitlines(keepends=True), found.splitlines(keepends=True), f"expect/{name}", f"found/{name}"
+        expected.splitlines(keepends=True), written(found).splitlines(keepends=True), f"expect/{name}", f"found/{name}"
     )
     return "".join(lines)
+
+
+def as_json(content: Any) -> str:
+    """Write a content so that 1 is no `true`, as it is to Python."""
+    return json.dumps(content, sort_keys=True)
 
 
 def test_nothing_lies_about_in_a_case() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from collections.abc import Iterator
@@ -95,6 +96,12 @@ def plans(case: dict[str, Any]) -> Iterator[tuple[Plan, Decision, Explanation, d
         before = known.status
 
 
+@functools.cache
+def plans_of(path: Path) -> tuple[tuple[Plan, Decision, Explanation, datetime], ...]:
+    """The plans of a case, made once for all tests that look at them."""
+    return tuple(plans(yaml.load(path.read_text(), yaml.CSafeLoader)))
+
+
 def events_of(plan: Plan, now: datetime) -> tuple[Event, ...]:
     return transitions(plan.stored, plan.before, plan.status, now)
 
@@ -105,7 +112,7 @@ def test_text_status_events_and_metrics_agree(path: Path) -> None:
     metrics = ControllerMetrics(registry)
     made: dict[str, int] = {}
     latest = ("", "")
-    for planned, decision, known, now in plans(yaml.load(path.read_text(), yaml.CSafeLoader)):
+    for planned, decision, known, now in plans_of(path):
         metrics.planned(planned)
         in_force = planned.before.split
         shares = value_by(registry, "beamlit_model_split_ratio", "side")
@@ -246,7 +253,7 @@ def number_of(shown: str) -> float:
 
 def test_every_rule_decides_in_some_timeline_and_all_that_there_is_to_tell_happens() -> None:
     """So the tests above see every rule there is, and each of these."""
-    made = [one for path in CASES for one in plans(yaml.load(path.read_text(), yaml.CSafeLoader))]
+    made = [one for path in CASES for one in plans_of(path)]
     assert {one.reason for _, one, _, _ in made} == {
         verdict.reason for _, one, _, _ in made for verdict in one.verdicts
     }
@@ -275,9 +282,7 @@ def test_each_change_has_the_numbers_of_what_was_measured_also_the_way_back() ->
     for path in CASES:
         if path.stem == EDITED:
             continue
-        for (was, before, _, _), (planned, decision, _, now) in pairwise(
-            plans(yaml.load(path.read_text(), yaml.CSafeLoader))
-        ):
+        for (was, before, _, _), (planned, decision, _, now) in pairwise(plans_of(path)):
             way = (before.reason, decision.reason)
             is_way = before.reason in AWAY and decision.reason in (*AWAY, "Steady")
             is_same = (before.reason, before.split) == (decision.reason, decision.split)

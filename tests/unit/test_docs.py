@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -39,6 +40,13 @@ def _anchors(document: Path) -> Iterator[str]:
         seen[anchor] += 1
 
 
+@functools.cache
+def _tests() -> frozenset[str]:
+    """Every function that is a test."""
+    texts = (file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    return frozenset(name for text in texts for name in re.findall(r"def (test_\w+)\(", text))
+
+
 def _names(documents: tuple[Path, ...]) -> list[str]:
     return [str(document.relative_to(ROOT)) for document in documents]
 
@@ -64,7 +72,7 @@ def test_every_test_that_is_named_exists(document: Path) -> None:
         if is_file:
             assert any((ROOT / "tests").rglob(f"{name}.py")), name
         else:
-            assert any(f"def {name}(" in file.read_text() for file in (ROOT / "tests").rglob("test_*.py")), name
+            assert name in _tests(), name
 
 
 def test_every_bolt_names_the_test_that_holds_it() -> None:

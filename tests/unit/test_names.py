@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ast
+import re
 from collections import defaultdict
 
 from tests.support.processes import ROOT
@@ -14,9 +14,9 @@ def test_no_class_name_occurs_twice() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for package in PACKAGES:
         for file in sorted((ROOT / package).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text())):
-                if isinstance(node, ast.ClassDef):
-                    places[node.name].append(f"{file.relative_to(ROOT)}:{node.lineno}")
+            for name in re.findall(r"^ *class (\w+)[(:\[]", file.read_text(), re.MULTILINE):
+                places[name].append(str(file.relative_to(ROOT)))
+    assert len(places) > 500
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 

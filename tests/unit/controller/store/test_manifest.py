@@ -214,7 +214,7 @@ OBJECTS = st.dictionaries(KEYS, VALUES, min_size=1, max_size=5)
 @given(st.lists(OBJECTS, min_size=1, max_size=3))
 def test_what_is_written_is_read(objects: list[dict[str, Any]]) -> None:
     # PyYAML leaves `y` and `n` unquoted, which kubectl reads as booleans: quote everything.
-    text = yaml.safe_dump_all(objects, default_style='"', allow_unicode=True)
+    text = yaml.dump_all(objects, Dumper=yaml.CSafeDumper, default_style='"', allow_unicode=True)
     assert [document.raw for document in documents_of(text)] == objects
     assert documents_of(json.dumps(objects[0]))[0].raw == objects[0]
 
