@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect garbage once afterwards: next to nothing of what is imported and collected is, and it is looked through
+    """Look for no garbage meanwhile: next to nothing of what is imported and collected is, and it is looked through
     again and again as it grows."""
     gc.disable()
     try:
@@ -71,8 +71,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build helm before the first test starts, if any needs it: it takes longer than a test may."""
-    # Seven thousand tests and their modules stay until the end: nobody need look through them for garbage.
-    gc.collect()
+    # Seven thousand tests and their modules stay until the end: nobody need look through them for garbage, even once.
     gc.freeze()
     # Nor often for what the tests make: next to all of it is freed at once, by the count of its references.
     gc.set_threshold(20_000, 20, 20)

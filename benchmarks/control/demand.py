@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,6 +113,7 @@ def _counted(arrivals: Sequence[float], pool: Pool) -> Callable[[float], float]:
     return demand
 
 
+@functools.cache
 def loads() -> Mapping[str, Load]:
     """Return every input by its name."""
     made = (
