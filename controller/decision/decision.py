@@ -85,7 +85,8 @@ class Overload(ForeignValue):
     demand was, in multiples of the targets. `probingSince` is since when a few requests stay to find out what the
     demand is, `steppedAt` when the share was last changed. `beforeSteps` is what left before a series of such changes
     that began at `seriesSince`; `belowSince` is since when less might leave. `overShare` was found to be too little at
-    `overAt`, and `enoughShare` is the least that was enough since: both with as many requests as `rate` says.
+    `overAt`, and `enoughShare` is the least that was enough since: both with as many requests as `rate` says. `misled`
+    tells that it was found so on a way back, which a metric had called safe.
     `brokenOffAt` is when the demand was not below every target any more, or no less might leave, after one of these had
     been so (waits.py).
     `withdrawnAt` is when everything came back because no metric could be read.
@@ -106,6 +107,7 @@ class Overload(ForeignValue):
     over_share: Percent | None = None
     over_at: AwareDatetime | None = None
     enough_share: Percent | None = None
+    misled: bool = False
     broken_off_at: AwareDatetime | None = None
     withdrawn_at: AwareDatetime | None = None
 

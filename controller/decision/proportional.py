@@ -127,15 +127,22 @@ class Look:
         """Say how many percent leave at the least, whatever is measured: what stays was too much for the replicas.
 
         So it is until so many requests do not arrive any more, or it has been for ten times `restoreAfter`. 100 while
-        the requests are not counted yet, and 0 where nobody counts them.
+        the requests are not counted yet. Where nobody counts them a metric is believed until it has misled, by telling
+        that less might leave where that was too little: then it is as if as many arrived.
         """
         overload, rate = self.overload, request_rate(self.facts)
         is_old = overload.over_at is None or self.now - overload.over_at >= DOUBTED * self.terms.behavior.restore_after
-        if is_old or not overload.rate or isinstance(self.facts.traffic, Unknown):
+        if is_old:
             return 0
+        if self._uncounted():
+            return share_for(1.0, self._may_stay()) if overload.misled else 0
         if rate is None:
             return 100
         return share_for(overload.rate if self.change() == "as many" else rate, self._borne())
+
+    def _uncounted(self) -> bool:
+        """Whether how many requests arrive is not compared: nobody counts them, or did when the share was found."""
+        return not self.overload.rate or isinstance(self.facts.traffic, Unknown)
 
     def change(self) -> Change | None:
         """Compare how many requests arrive with how many there were when the share was too little; None: not known."""
@@ -252,7 +259,8 @@ class Look:
             return overload
         if wanted <= share:
             return self._stepped(wanted, {})
-        learned: dict[str, Any] = {"over_at": self.now}
+        goes_back = enough is not None and share < enough
+        learned: dict[str, Any] = {"over_at": self.now, "misled": overload.misled or goes_back}
         if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
             rate = overload.rate if stepped and change == "as many" else None
             learned |= {"enough_share": wanted, "rate": rate if times == 1 else request_rate(self.facts)}
@@ -310,7 +318,8 @@ class Look:
         is_below = all(one.state != "Unknown" and one.most < 1 - noise(self.terms, one) - tolerance for one in signals)
         if not is_below:
             return {"below_since": None, "broken_off_at": self.now} if since else {}
-        if since is None and self.change() == "as many" and self.least_away() >= self.overload.share:
+        is_bound = self.change() == "as many" or (self._uncounted() and self.overload.misled)
+        if since is None and is_bound and self.least_away() >= self.overload.share:
             return {}
         here = max(self._measured_at(), self.overload.stepped_at or self.overload.since)
         return {"below_since": waits_since(since, rested_at(self.terms, self.overload), here, self.now)}
@@ -327,10 +336,13 @@ class Look:
 
     def _borne(self) -> float:
         """Say how many requests a second the replicas surely bear: less than were too many by the tolerance."""
+        return self._may_stay() * (self.overload.rate or 0.0)
+
+    def _may_stay(self) -> float:
+        """Say which part of as many requests as were too many the replicas surely bear."""
         overload = self.overload
-        too_many = (1 - (overload.over_share or 0) / 100) * (overload.rate or 0.0)
         ready = self.facts.local.ready / overload.replicas if overload.replicas else 1.0
-        return (1 - self.terms.behavior.tolerance) * too_many * ready
+        return (1 - self.terms.behavior.tolerance) * (1 - (overload.over_share or 0) / 100) * ready
 
     def _rises(self) -> bool:
         """Whether more leaves than before, since so lately that requests of before may still wait."""

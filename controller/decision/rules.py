@@ -281,10 +281,10 @@ def _kept_for(s: Situation, overload: Overload, measured: Iterable[Projected]) -
 
 def _too_little(overload: Overload) -> str:
     """Say what the law learned, as the end of a sentence; nothing where it did not."""
-    if overload.over_at is None or overload.over_share is None or not overload.rate:
+    if overload.over_at is None or overload.over_share is None or not (overload.rate or overload.misled):
         return ""
-    when = f"at {_clock(overload.over_at)} for {overload.rate:.3g} requests a second"
-    return f"; {overload.over_share} % were found to be too little {when}"
+    number = f"for {overload.rate:.3g} requests a second" if overload.rate else "for requests that are not counted"
+    return f"; {overload.over_share} % were found to be too little at {_clock(overload.over_at)} {number}"
 
 
 def _not_overloaded(s: Situation) -> str:

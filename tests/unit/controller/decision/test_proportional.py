@@ -32,6 +32,7 @@ class Site:
     metric: str
     behavior: Behavior = field(default_factory=lambda: Behavior(mode="Proportional"))
     counted: bool = True
+    silent: bool = False
     ready: int = 3
     target: int = PLACES
     second: int = 0
@@ -72,6 +73,8 @@ class Site:
     def traffic(self) -> SentRequests | Unknown:
         if not self.counted:
             return Unknown("nothing reports load")
+        if self.silent:
+            return SentRequests(0, 0, 0.0)
         since = self.memory.split_since or START
         begun = max(self.second - 10, (since - START).total_seconds() + 1)
         sent = [(local, remote) for second, local, remote in self.sent if second > begun]
@@ -115,6 +118,20 @@ def test_a_queue_of_before_a_share_does_not_call_it_too_little():
     assert max(shares) > 70
     assert 34 <= shares[-1] < 50
     assert max(site.seen[-120:]) < 1.2
+
+
+@pytest.mark.parametrize("who", ["nobody", "an Envoy that hangs", "somebody for a while"])
+def test_without_a_number_of_requests_a_queue_swings_no_more_than_with_it(who):
+    """It is empty on the way back until too little leaves, and tells no other time either that this will be so."""
+    site = Site("queue", counted=who != "nobody", silent=who == "an Envoy that hangs")
+    site.live(60, 0.6)
+    first = site.live(300, 1.5)
+    site.counted = site.counted and not site.silent and who != "somebody for a while"
+    shares = [*first, *site.live(1500, 1.5)][300:]
+    assert turns(shares) <= 12, "once in ten times restoreAfter"
+    assert sum(later != now for now, later in itertools.pairwise(shares)) <= 130
+    assert sum(shares) / len(shares) < 45
+    assert sum(seen > 1.2 for seen in site.seen[-1500:]) <= 15
 
 
 def test_what_was_too_little_is_told_while_it_keeps_requests_from_returning():
@@ -275,6 +292,16 @@ def look(rate: float | None, *, local: int, seconds: float = 10.0) -> Look:
 )
 def test_a_number_of_requests_differs_by_more_than_chance(was, local, seconds, expected):
     assert look(was, local=local, seconds=seconds).change() == expected
+
+
+def test_what_was_too_little_binds_without_a_number_of_requests_once_the_metrics_have_misled():
+    asked = look(None, local=360)
+    uncounted = replace(asked.facts, traffic=Unknown("nothing reports load"))
+    for facts in (asked.facts, uncounted):
+        assert replace(asked, facts=facts).least_away() == 0
+        misled = replace(asked, facts=facts, overload=asked.overload.model_copy(update={"misled": True}))
+        assert misled.least_away() == 37  # 0.9 times 70 % of as many
+        assert replace(misled, now=START + timedelta(minutes=10)).least_away() == 0
 
 
 def test_what_stays_is_less_than_what_was_too_much():
