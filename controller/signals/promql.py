@@ -33,6 +33,7 @@ MOST_SERIES = 1000
 _MOST_BYTES = 4 * 2**20
 _LONGEST_TOKEN = 2**16
 _LONGEST_WORDS = 200
+_MOST_NOTES = 5
 _LATEST = 1e12  # Seconds since 1970 that are a time.
 _OLDEST_SAMPLE = 86_400.0  # Seconds: what is older is shown as that old.
 
@@ -46,6 +47,10 @@ _SELECTOR = re.compile(
 )
 # RE2, "Syntax": what has a meaning of its own.
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
+
+# util/annotations of Prometheus: what a warning begins with that is about the query and its samples. Any other one is
+# of who was asked for samples: a remote storage, or a store of Thanos, that gave none does not make a query fail.
+_OF_THE_QUERY = "PromQL warning"
 
 # Prometheus documentation, "HTTP API": 400, 422 and 503 say in JSON what is wrong with a query.
 _STATUSES = (200, 400, 422, 503)
@@ -101,11 +106,15 @@ def dated(query: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A number, what Prometheus says beside it, and how old the oldest of its samples is; None for not said."""
+    """A number, what Prometheus says beside it, and how old the oldest of its samples is; None for not said.
+
+    It `lacks` what was not there to be asked, as Prometheus says: the number is of the rest.
+    """
 
     value: Decimal
     note: str = ""
     age: timedelta | None = None
+    lacks: Unknown | None = None
 
 
 def answer_of(body: bytes, status: int = 200) -> Answer:
@@ -123,8 +132,12 @@ def answer_of(body: bytes, status: int = 200) -> Answer:
             raise SourceError("the answer is a range of values: ask for one, as with avg_over_time", Cause.INVALID)
         case _:
             raise SourceError("the answer is not as Prometheus answers")
-    notes = [_words(one) for name in ("warnings", "infos") for one in _texts(answer.get(name))]
-    return Answer(value, "; ".join(notes)[:_LONGEST_WORDS], age)
+    warnings, infos = _texts(answer.get("warnings")), _texts(answer.get("infos"))
+    partial = [one for one in warnings if not one.startswith(_OF_THE_QUERY)]
+    if answer.get("isPartial") is True:
+        partial.append("isPartial")
+    lacks = Unknown(_words(f"the answer lacks a part: {_listed(partial)}"), cause=Cause.NOT_ANSWERING)
+    return Answer(value, _listed([*warnings[:_MOST_NOTES], *infos]), age, lacks if partial else None)
 
 
 def _answer(body: bytes, status: int) -> Mapping[str, Any]:
@@ -187,7 +200,11 @@ def _number(text: str) -> Decimal:
 
 
 def _texts(given: object) -> list[str]:
-    return [one for one in given if isinstance(one, str)][:5] if isinstance(given, list) else []
+    return [one for one in given if isinstance(one, str)] if isinstance(given, list) else []
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return "; ".join(map(_words, texts[: 2 * _MOST_NOTES]))[:_LONGEST_WORDS]
 
 
 def _words(text: str) -> str:
@@ -260,7 +277,7 @@ class Prometheus:
         if answer.age is None and not window:
             # A range has all of its samples in it. Without one they are of before, by as much as a scrape is ago.
             window, said_by = ASSUMED, WindowFrom.ASSUMED
-        measured = Measurement(answer.value, window=window, window_from=said_by, note=answer.note)
+        measured = Measurement(answer.value, window=window, window_from=said_by, note=answer.note, lacks=answer.lacks)
         took = max(self._clock() - begun, timedelta(0))
         return _Measured(measured, took + (answer.age or timedelta(0)))
 

@@ -282,3 +282,14 @@ async def test_it_is_asked_again_by_who_leads_again():
             await sampled(source, external("q"), lambda sample: known(sample) and server.asked)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("number", "state"), [("3", "Unknown"), ("12", "Breached")])
+async def test_a_sum_that_lacks_a_part_is_the_least_there_is(number, state):
+    """One of two stores is away: below the target nothing returns for what the other one has."""
+    metric = external("sum(queue)")
+    async with asked(saying(vector(number, warnings=["store-1: connection refused"]))) as (_, source):
+        sample = await sampled(source, metric, lambda one: isinstance(one, Known))
+    signal = compare(metric, sample, 1)
+    assert (signal.state, signal.at_least) == (state, True)
+    assert "the answer lacks a part: store-1: connection refused" in (signal.message or "")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controller.api.resources.metrics import MetricIdentifier
 from controller.api.schema.values import parse
-from controller.decision.facts import Unknown
+from controller.decision.facts import Cause, Unknown
 from controller.signals.poller import SourceError
 from controller.signals.promql import MOST_SERIES, answer_of, dated, query_for
 
@@ -191,7 +191,28 @@ def test_warnings_are_shown_beside_the_number():
     body = answer("vector", series("1"), warnings=["one store is away"], infos=["may be no counter"])
     assert answer_of(body).note == "one store is away; may be no counter"
     assert answer_of(answer("vector", series("1"), warnings="x", infos=[1, {}])).note == ""
-    assert len(answer_of(answer("vector", series("1"), warnings=["x" * 5000] * 1000)).note) <= 200
+    long = answer_of(answer("vector", series("1"), warnings=["x" * 5000] * 1000))
+    assert long.lacks and len(long.note) <= 200 and len(long.lacks.why) <= 200
+
+
+@pytest.mark.parametrize(
+    ("more", "lacks"),
+    [
+        (
+            {"warnings": ["receive series from Addr: store:10901: connection refused"]},
+            "store:10901: connection refused",
+        ),
+        ({"warnings": ["remote_read: 503"], "infos": ["PromQL info: x"]}, "remote_read: 503"),
+        ({"warnings": [*["PromQL warning: y"] * 9, "a shard is away"]}, "a shard is away"),
+        ({"isPartial": True}, "isPartial"),
+        ({"warnings": ["PromQL warning: bucket label is missing"]}, ""),
+        ({"infos": ["PromQL info: metric might not be a counter"]}, ""),
+        ({"warnings": [], "isPartial": False}, ""),
+    ],
+)
+def test_an_answer_of_some_of_its_sources_lacks_a_part(more, lacks):
+    found = answer_of(answer("vector", series("3"), **more)).lacks
+    assert lacks in found.why and found.cause == Cause.NOT_ANSWERING if lacks else found is None
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
