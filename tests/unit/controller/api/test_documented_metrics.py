@@ -32,6 +32,12 @@ def test_a_selector_becomes_the_query_that_stands_beside_it():
     assert f"# {query_for(external.source.metric)}\n" in PAGE
 
 
+def test_a_metric_of_keda_says_whose_it_is():
+    """Its metrics API answers nobody who leaves that out: `scaledObject name is not specified`."""
+    (external,) = [one["external"]["metric"] for one in METRICS if "s0-" in str(one)]
+    assert external["selector"]["matchLabels"]["scaledobject.keda.sh/name"]
+
+
 def test_every_place_of_a_known_name_is_listed():
     for candidate in (one for candidates in KNOWN.values() for one in candidates):
         labels = ",".join(f'{key}="{value}"' for key, value in candidate.labels)
