@@ -114,7 +114,8 @@ class Behavior(ApiValue):
     offload_after: Duration = timedelta(0)
     """How long a metric must be at or over its target before requests leave."""
     restore_after: Duration = timedelta(seconds=60)
-    """How long the demand that would come back must be below the target before requests return."""
+    """How long the demand that would come back must be below the target before requests return. With Proportional less
+    leaves after a quarter of it, a part at a time, and all is back after the whole at the earliest."""
     recover_after: Duration = timedelta(seconds=5)
     """How long replicas that are ready again take to get all of their traffic back, in steps."""
     tolerance: Tolerance = 0.1
