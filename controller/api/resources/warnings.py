@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,7 +28,13 @@ _BEGINS_ANEW = (
     "begins anew with each new split, and with mode: Proportional there may be one each stepInterval: clients may get "
     "as much each time; write it as a limit for each Second"
 )
+_NOTHING_DAMPS = (
+    "is so short that with mode: Proportional the share may change every few seconds for as long as there is a surge: "
+    "what was too little is forgotten after ten times as long; write 30s or more"
+)
 _THE_SUM = "is compared with the sum over all pods, with type Value; AverageValue is for each pod"
+
+_DAMPS = timedelta(seconds=30)
 
 # By field: what is not served in this version, and what happens instead.
 _SPEC = {
@@ -63,6 +70,9 @@ def _in_spec(model: ModelDeployment) -> Iterator[FieldError]:
 
 
 def _in_offloading(offloading: OffloadingConfig, at: Path) -> Iterator[FieldError]:
+    behavior = offloading.behavior
+    if behavior.mode == "Proportional" and behavior.restore_after < _DAMPS:
+        yield FieldError((*at, "behavior", "restoreAfter"), _NOTHING_DAMPS)
     for index, metric in enumerate(offloading.metrics):
         yield from _in_metric(metric, (*at, "metrics", index))
     if offloading.remote_backend:

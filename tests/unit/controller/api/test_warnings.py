@@ -59,6 +59,22 @@ def test_a_rate_limit_that_a_new_split_begins_anew(mode, unit, said):
 
 
 @pytest.mark.parametrize(
+    ("mode", "after", "said"),
+    [
+        ("Proportional", "0s", 1),
+        ("Proportional", "29s", 1),
+        ("Proportional", "30s", 0),
+        ("Threshold", "0s", 0),
+        ("Proportional", None, 0),
+    ],
+)
+def test_a_proportional_share_that_nothing_damps(mode, after, said):
+    behavior = {"mode": mode, **({"restoreAfter": after} if after else {})}
+    found = warned(offloadingConfig={"behavior": behavior})
+    assert [one.partition(":")[0] for one in found] == ["spec.offloadingConfig.behavior.restoreAfter"] * said
+
+
+@pytest.mark.parametrize(
     ("spec", "words"),
     [
         ({"frontend": "Sidecar"}, "spec.frontend: has no effect yet: as with Gateway, clients call the gateway"),
