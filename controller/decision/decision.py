@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -110,6 +112,17 @@ class Overload(ForeignValue):
     misled: bool = False
     broken_off_at: AwareDatetime | None = None
     withdrawn_at: AwareDatetime | None = None
+
+    def for_targets(self, keys: AbstractSet[str], ratios: Mapping[str, float]) -> Overload:
+        """Return it without what was learned of a target that is no more: by an edit, or of a metric that is gone.
+
+        `keys` are those of all metrics, and `ratios` what the demand is now, of those that are known.
+        """
+        if not ratios or self.ratios.keys() <= keys:
+            return self
+        kept = {key: ratio for key, ratio in self.ratios.items() if key in keys}
+        learned = {"rate": None, "over_share": None, "over_at": None, "enough_share": None, "misled": False}
+        return self.model_copy(update={**learned, "ratios": {**ratios, **kept}})
 
 
 class Memory(ForeignValue):

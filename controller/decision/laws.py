@@ -54,6 +54,8 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
     if overload is None:
         return _begin(terms, facts, memory.having(overload=None), now)
     measured = measure(facts, memory, settles(terms))
+    if is_proportional(terms):
+        overload = overload.for_targets({one.key for one in facts.signals}, _demands(measured))
     # As the rules ask it: what is in flight from before a step makes a demand smaller, and not unknown.
     asked = measure(facts, memory) if overload.series_since else measured
     if all(one.is_unknown for one in asked):
@@ -103,6 +105,11 @@ def _begin(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         measured = [Projected(one, Demand(one.least, one.most)) for one in breached]
         overload = Look(terms, facts, overload.model_copy(update={"share": 0}), now).step(measured, memory.split)
     return memory.having(breached_since=None, unbreached_at=None, overload=overload, returned=None)
+
+
+def _demands(measured: Iterable[Projected]) -> dict[str, float]:
+    known = [one for one in measured if not one.signal.at_least]
+    return _ratios((one.signal.key, one.demand.least) for one in known if isinstance(one.demand, Demand))
 
 
 def _ratios(found: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -183,9 +190,7 @@ def _learned(overload: Overload, facts: Facts, measured: Iterable[Projected], no
 
     Requests that just returned were not counted for long enough when the target is reached again at once.
     """
-    known = [one for one in measured if not one.signal.at_least]
-    ratios = _ratios((one.signal.key, one.demand.least) for one in known if isinstance(one.demand, Demand))
-    rate = request_rate(facts)
+    ratios, rate = _demands(measured), request_rate(facts)
     if overload.rate or not rate:
         return overload
     if max(ratios.values(), default=0.0) < 1:
