@@ -71,7 +71,6 @@ SHORT = {
     "tests/tools/binaries.py": "go env",
     "tests/unit/controller/cli/test_import.py": "imports",
     "tests/unit/controller/programs/test_file_limit.py": "prints a limit",
-    "tests/unit/controller/store/kube/test_import.py": "imports",
     "tests/unit/support/test_processes.py": "has a time limit, as what it starts",
     "tests/unit/xds_server/resources/test_encoding.py": "encodes a few messages",
     "tests/unit/xds_server/routes/test_entrance_certificates.py": "openssl",

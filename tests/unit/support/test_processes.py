@@ -231,7 +231,9 @@ def test_a_command_that_is_run_to_its_end_says_what_it_said_and_how_it_ended():
 
 def test_a_run_says_which_of_its_processes_go_on(tmp_path):
     assert staying(tmp_path) == {}
-    child = Child((sys.executable, "-c", SLEEPS, tmp_path), tmp_path / "log")
+    # While one program becomes another, it has no arguments for a moment.
+    ready = f"print('ready', flush=True); {SLEEPS}"
+    child = Child((sys.executable, "-c", ready, tmp_path), tmp_path / "log", says_ready=True)
     try:
         assert child.pid in staying(tmp_path, within=0.1)
     finally:
