@@ -131,14 +131,15 @@ class Look:
         that less might leave where that was too little: then it is as if as many arrived.
         """
         overload, rate = self.overload, request_rate(self.facts)
+        was = overload.rate
         is_old = overload.over_at is None or self.now - overload.over_at >= DOUBTED * self.terms.behavior.restore_after
         if is_old:
             return 0
-        if self._uncounted():
+        if not was or self._uncounted():
             return share_for(1.0, self._may_stay()) if overload.misled else 0
         if rate is None:
             return 100
-        return share_for(overload.rate if self.change() == "as many" else rate, self._borne())
+        return share_for(was if self.change() == "as many" else rate, self._borne())
 
     def _uncounted(self) -> bool:
         """Whether how many requests arrive is not compared: nobody counts them, or did when the share was found."""
