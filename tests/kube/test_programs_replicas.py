@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from controller.api.timing import REAL
 from tests.support.beamlit import eventually, executed
+from tests.support.forked import Forked
 from tests.support.kube.program import Program
 from tests.support.kube.site import Site, endpoints, model
 from tests.support.kube.switchboard import Switchboard
@@ -20,8 +24,8 @@ async def test_every_replica_serves_equal_bytes_and_versions(site: Site) -> None
     keyed = site.served("keyed", replicas).with_remote(host, authConfig=key, headersToAdd={"b": "2", "a": "1"})
     site.write(a_secret("key").holding(apiKey="abc"), keyed)
     site.write(*(site.served(f"m{number}", replicas, remote) for number in range(4)))
-    await site.start(xds_servers=1, envoys=1)
-    # One that was executed has another seed of its hashes than one that was forked.
+    # As the one that is executed, which has another seed of its hashes than one that is forked.
+    await site.start(xds_servers=1, envoys=1, start=partial(Forked, context=REAL))
     await site.xds_server(start=executed).ready()
     await site.until_condition("keyed", "Ready", "True")
     await site.until_condition("m3", "Ready", "True")
