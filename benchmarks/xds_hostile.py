@@ -34,7 +34,7 @@ from benchmarks.attackers.xds import Kind, be_hostile, kinds
 from benchmarks.hostile import beside
 from benchmarks.joins import TOKEN, control_plane_of, follow
 from benchmarks.proxies.signals import judged, until_signalled
-from controller.programs.lifetime import collect_seldom, log_to_stderr
+from controller.programs.lifetime import collect_seldom, log_to_stderr, note_loaded
 from tests.support.processes import ProcessEndedError, Usage
 from tests.support.protocol.attacks import DELTA, REFUSALS
 from tests.support.waiting import until
@@ -156,12 +156,12 @@ def _be_server(models: int, port: Synchronized[int], longest: LongestSteps, read
 
     async def serve() -> None:
         control_plane = control_plane_of(models)
-        control_plane.subscribe(lambda _: long_lived.loaded() if control_plane.published else None)
+        control_plane.subscribe(lambda _: note_loaded() if control_plane.published else None)
         port.value = await control_plane.start("127.0.0.1:0")
         await asyncio.gather(control_plane.run(), follow(control_plane), _say_ready(control_plane, ready), loop.note())
 
     log_to_stderr("error")  # it is told of each refusal
-    long_lived = collect_seldom()
+    collect_seldom()
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(serve())
 

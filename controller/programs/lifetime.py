@@ -106,19 +106,27 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def collect_seldom(clock: Callable[[], float] = time.monotonic) -> LongLived:
+def collect_seldom(clock: Callable[[], float] = time.monotonic) -> None:
     """Have Python look for garbage less often, and not at what is there now: modules and what they define stay.
 
     Whatever ends is freed at once, by the count of its references; what is left to look for are cycles, and they are
     few. While a thousand clients come, to look at everything over and over took an eighth of the xDS server's time.
-    What a later search finds in use is left out from then on as well: tell what this returns when all is loaded.
+    What a later search finds in use is left out from then on as well (`LongLived`).
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS, _SEARCHES, _SEARCHES)
-    long_lived = LongLived(clock)
-    gc.callbacks.append(long_lived)
-    return long_lived
+    gc.callbacks.append(LongLived(clock))
+
+
+def note_loaded() -> None:
+    """Say that what the program needs to do its work is loaded, if it collects seldom; said again it changes nothing.
+
+    While it loads that, it grows; else a search of everything would come at some moment after it.
+    """
+    for one in gc.callbacks:
+        if isinstance(one, LongLived):
+            one.note_loaded()
 
 
 class LongLived:
@@ -141,11 +149,8 @@ class LongLived:
         self._before = _sizes()
         self._grown_since: float | None = None
 
-    def loaded(self) -> None:
-        """Take what there is now, the first time that this is called, for what the program needs to do its work.
-
-        While it loads that, it grows; else a search of everything would come at some moment after it.
-        """
+    def note_loaded(self) -> None:
+        """Compare with what there is now, the first time that this is called."""
         if not self._is_loaded:
             self._is_loaded, self._before, self._grown_since = True, _sizes(), None
 

@@ -39,10 +39,10 @@ from controller.programs.configuration import ConfigurationFileError, read_confi
 from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
-    LongLived,
     check_plaintext,
     collect_seldom,
     log_to_stderr,
+    note_loaded,
     raise_file_limit,
     run_until_signal,
     start_tasks,
@@ -103,20 +103,18 @@ def serve(options: Options) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
     raise_file_limit()
-    long_lived = collect_seldom()
+    collect_seldom()
     # What is kept, by this program and by its Envoy, is the user's alone.
     os.umask(0o077)
     at_once = asyncio.Event()
     try:
-        asyncio.run(run_until_signal(_programs(options, at_once, long_lived), at_once))
+        asyncio.run(run_until_signal(_programs(options, at_once), at_once))
     except (CannotStartError, ConfigurationFileError, NoEnvoyError, StateError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextlib.asynccontextmanager
-async def _programs(
-    options: Options, at_once: asyncio.Event, long_lived: LongLived
-) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+async def _programs(options: Options, at_once: asyncio.Event) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     check_plaintext("--xds-address", options.xds_address, options.insecure_xds, "another program, `beamlit xds-server`")
     registry, timing = process_registry("run"), options.timing
@@ -194,7 +192,7 @@ async def _programs(
             controller.look_again(frozenset(ObjectRef(*key) for key in changed))
 
         control_plane.subscribe(look_again)
-        control_plane.subscribe(lambda _: long_lived.loaded() if control_plane.published else None)
+        control_plane.subscribe(lambda _: note_loaded() if control_plane.published else None)
         control_plane.loads.subscribe(controller.look_at_loads)
         try:
             await stack.enter_async_context(store)

@@ -25,10 +25,10 @@ from controller.programs.configuration import ConfigurationFileError, load_confi
 from controller.programs.default_backend import follow_secret, with_secret
 from controller.programs.lifetime import (
     CannotStartError,
-    LongLived,
     check_plaintext,
     collect_seldom,
     log_to_stderr,
+    note_loaded,
     raise_file_limit,
     run_until_signal,
     start_tasks,
@@ -136,15 +136,15 @@ def serve(options: XdsOptions) -> None:
     """Run until SIGINT or SIGTERM. Exits with 1 and a message when it cannot start."""
     log_to_stderr(options.log_level, options.log_format)
     raise_file_limit()
-    long_lived = collect_seldom()
+    collect_seldom()
     try:
-        asyncio.run(run_until_signal(_programs(options, long_lived)))
+        asyncio.run(run_until_signal(_programs(options)))
     except (CannotStartError, ConfigurationFileError, ConfigurationError, NodeTokenError) as error:
         raise click.ClickException(str(error)) from error
 
 
 @contextlib.asynccontextmanager
-async def _programs(options: XdsOptions, long_lived: LongLived) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
+async def _programs(options: XdsOptions) -> AsyncIterator[tuple[asyncio.Task[None], ...]]:
     """Start everything, yield the tasks that must not end, and stop everything in the order that serves traffic."""
     configuration = load_configuration(options.config, options.overrides)
     registry, timing = process_registry("xds-server"), options.timing
@@ -187,7 +187,7 @@ async def _programs(options: XdsOptions, long_lived: LongLived) -> AsyncIterator
             ),
             registry,
         )
-        control_plane.subscribe(lambda _: long_lived.loaded() if control_plane.published else None)
+        control_plane.subscribe(lambda _: note_loaded() if control_plane.published else None)
         try:
             xds_port = await control_plane.start(str(options.xds_address), tls)
         except AddressInUseError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.programs.lifetime import collect_seldom
+from controller.programs.lifetime import collect_seldom, note_loaded
 
 
 class Cycle:
@@ -115,15 +115,15 @@ def test_everything_is_looked_at_at_once_when_as_much_again_has_come_on_top(grow
 
 def test_what_a_program_loads_first_is_nothing_that_has_come_on_top():
     clock = Clock()
-    long_lived = collect_seldom(clock)
+    collect_seldom(clock)
     ended, loaded = left_out(), memory(0.6)
-    long_lived.loaded()
+    note_loaded()
     gc.collect()
     clock.now = 60.0
     gc.collect()
     assert ended() is not None
     more = memory(0.6)
-    long_lived.loaded()
+    note_loaded()
     gc.collect()
     clock.now = 120.0
     gc.collect()
