@@ -101,12 +101,12 @@ class Allocations:
 
     @property
     def tells(self) -> bool:
-        """Whether there are objects to be told that another one has now what they lose."""
-        return self._claims.tells
+        """Whether there are objects to be told that another one has now what they lose, or that a port became free."""
+        return self._claims.tells or self._ports.tells
 
     def next_to_tell(self) -> ObjectRef | None:
         """Return the next of them, to be looked at again; None if all were."""
-        return self._claims.next_to_tell()
+        return self._claims.next_to_tell() or self._ports.next_to_tell()
 
     def keep(self, service: ObjectRef, ports: frozenset[int]) -> frozenset[ObjectRef]:
         """Keep the ports of the gateway that a Service leads clients to for its namespace; return others to look at."""

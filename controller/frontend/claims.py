@@ -20,13 +20,13 @@ What becomes of who loses:
 
 from __future__ import annotations
 
-import bisect
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from controller.api.contract.route import SERVICE_HOST
+from controller.frontend.claimants import Claimants
 from controller.runtime.line import WaitingLine
 from controller.store.objects import ObjectRef
 
@@ -124,43 +124,6 @@ class Refusal:
     message: str
 
 
-class _Claimants:
-    """Those who ask for one thing, in their order: the first has it.
-
-    The others are told one by one when it is another who has it. That begins behind the winner, and behind whoever was
-    told last it goes on.
-    """
-
-    def __init__(self) -> None:
-        self._precedences: dict[ObjectRef, Precedence] = {}
-        self._order: list[tuple[Precedence, ObjectRef]] = []
-        self._told: tuple[Precedence, ObjectRef] | None = None
-
-    @property
-    def winner(self) -> ObjectRef | None:
-        return self._order[0][1] if self._order else None
-
-    def put(self, model: ObjectRef, precedence: Precedence) -> None:
-        if self._precedences.get(model) != precedence:
-            self.remove(model)
-            self._precedences[model] = precedence
-            bisect.insort(self._order, (precedence, model))
-
-    def remove(self, model: ObjectRef) -> None:
-        precedence = self._precedences.pop(model, None)
-        if precedence is not None:
-            del self._order[bisect.bisect_left(self._order, (precedence, model))]
-
-    def begin_telling(self) -> None:
-        self._told = self._order[0] if self._order else None
-
-    def tell(self) -> ObjectRef | None:
-        """Return the next one who is to hear of it; None if all have."""
-        at = bisect.bisect_right(self._order, self._told) if self._told else len(self._order)
-        self._told = self._order[at] if at < len(self._order) else None
-        return self._told[1] if self._told else None
-
-
 class Claims:
     """Which models ask for what, and who wins it.
 
@@ -169,7 +132,7 @@ class Claims:
     """
 
     def __init__(self) -> None:
-        self._claimants: dict[Claim | HostClaim, _Claimants] = {}
+        self._claimants: dict[Claim | HostClaim, Claimants[Precedence]] = {}
         self._claims_of: dict[ObjectRef, frozenset[Claim | HostClaim]] = {}
         # What others have now, and some of the losers did not hear of; namespaces take turns.
         self._untold: WaitingLine[Claim | HostClaim] = WaitingLine(operator.attrgetter("namespace"))
@@ -187,7 +150,7 @@ class Claims:
         age = Seniority(created, model.namespace, model.name)
         for claim in wanted:
             precedence = Precedence(claim.rank, claim.namespace != model.namespace, age)
-            self._claimants.setdefault(claim, _Claimants()).put(model, precedence)
+            self._claimants.setdefault(claim, Claimants[Precedence]()).put(model, precedence)
         if wanted:
             self._claims_of[model] = wanted
         else:

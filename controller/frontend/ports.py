@@ -32,6 +32,7 @@ from itertools import chain
 
 from controller.frontend.claims import Refusal, Seniority
 from controller.frontend.kept_ports import KeptPorts
+from controller.frontend.waiting_for_ports import PortTurn, WaitingForPorts
 from controller.store.objects import ObjectRef
 
 FIXED = "spec.servingPort"
@@ -91,7 +92,7 @@ PortRule = ServicePorts | AllocatedPorts
 class PortAllocation:
     """The port of a model, if it has one; and if it does not have the one it wants, why.
 
-    `affected` are other models for which a port became free.
+    `affected` are other models for which a port became free: of many that wait for one, the first.
     """
 
     port: int | None
@@ -130,7 +131,7 @@ class GatewayPorts:
         self._allocated_ports: dict[ObjectRef, int] = {}
         self._fixed: dict[ObjectRef, int] = {}
         # Who asked in vain, for a certain port or for any; and, by namespace, who did so beyond the quota.
-        self._waiting: dict[ObjectRef, int | None] = {}
+        self._waiting = WaitingForPorts()
         self._beyond_quota: dict[str, dict[ObjectRef, None]] = {}
 
     @property
@@ -185,7 +186,7 @@ class GatewayPorts:
         says the same of others. Those of them that are given theirs with it are `affected`.
         """
         self._has_begun |= wanted is not None or kept is not None
-        self._waiting.pop(model, None)
+        self._waiting.end(model)
         self._beyond_quota.get(model.namespace, {}).pop(model, None)
         asked = self._asked(model, wanted)
         moving = () if asked is None else self._moving(model, asked, wants)
@@ -221,8 +222,20 @@ class GatewayPorts:
         given_up = self._kept.keep(service, owned, lambda namespace, port: self._may_keep(namespace, port, rule))
         if not given_up:
             return NO_OBJECTS
-        waiting = (other for other, wanted in self._waiting.items() if wanted is None or wanted in given_up)
-        return frozenset(waiting) | self._next_within_quota(service.namespace)
+        return self._waiting.freed(given_up) | self._next_within_quota(service.namespace)
+
+    @property
+    def tells(self) -> bool:
+        """Whether models are to be told yet that a port became free."""
+        return self._waiting.tells
+
+    def next_to_tell(self) -> ObjectRef | None:
+        """Return the next of them, to be looked at again; None if all were."""
+        return self._waiting.next_to_tell()
+
+    def _wait(self, model: ObjectRef, port: int | None) -> None:
+        age = self._ages.get(model, Seniority("", model.namespace, model.name))
+        self._waiting.wait(model, port, PortTurn(model not in self._in_status, age))
 
     def _may_keep(self, namespace: str, port: int, rule: AllocatedPorts) -> bool:
         holder = self._holders.get(port)
@@ -241,7 +254,7 @@ class GatewayPorts:
             return asked, None
         else:
             whose = f"already that of {holder}"
-            self._waiting[model] = asked
+            self._wait(model, asked)
         # Or the one that it was given so that another could have `kept`, and that it does not want any more.
         keepable = (kept, self._allocated_ports.get(model)) if kept is not None else ()
         present = next((port for port in keepable if self.owns(model, port)), None)
@@ -294,7 +307,7 @@ class GatewayPorts:
             )
         free = self._next_free(model, rule) if fixed is None else fixed
         if free is None:
-            self._waiting[model] = None
+            self._wait(model, None)
             return None, Refusal("NoPort", f"all ports of the gateway, {rule.first} to {rule.last}, have a model")
         return free, None
 
@@ -331,7 +344,7 @@ class GatewayPorts:
             )
         else:
             return None
-        self._waiting[model] = fixed
+        self._wait(model, fixed)
         return Refusal("Conflict", f"{FIXED}: {words}")
 
     def _hold_fixed(self, model: ObjectRef, rule: PortRule) -> frozenset[ObjectRef]:
@@ -418,7 +431,7 @@ class GatewayPorts:
         return before
 
     def _free(self, model: ObjectRef, port: int | None) -> frozenset[ObjectRef]:
-        """Free a port that a model had, unless it still has it; return who waits for it."""
+        """Free a port that a model had, unless it still has it; return who of those who wait for it is told first."""
         if (
             port is None
             or not self.owns(model, port)
@@ -429,4 +442,4 @@ class GatewayPorts:
         self._release(port)
         if isinstance(self._rule, AllocatedPorts):
             self._remember(model, port)
-        return frozenset(other for other, wanted in self._waiting.items() if wanted in (None, port))
+        return self._waiting.freed([port])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from controller.frontend.claims import Seniority
@@ -152,3 +154,53 @@ def test_in_a_folder_a_fixed_port_is_any_port_and_stands_for_that_of_the_service
     assert table.allocate(B, 19000, None).refusal.message.startswith(
         "spec.servingPort: port 19000 is one that `beamlit"
     )
+
+
+def waiting_for(holder, count):
+    """A table in which so many models fix the port that another has, the oldest last; and them, the oldest first."""
+    table = a_table()
+    served(table, holder, fixed=12345)
+    waiting = [a_model(f"w{number}").ref for number in range(count)]
+    for number, one in enumerate(waiting):
+        table.record(one, Seniority(f"2026-02-01T00:00:00.{count - number:06}Z", one.namespace, one.name), None, 12345)
+        assert str(holder) in table.allocate(one, 80, None).refusal.message
+    return table, waiting[::-1]
+
+
+def test_of_those_who_wait_for_a_port_the_first_is_told_at_once_and_the_others_one_by_one():
+    table, waiting = waiting_for(A, 30)
+    assert table.forget(A) == {waiting[0]}
+    assert table.allocate(waiting[0], 80, None).port == 12345
+    told = []
+    while (one := table.next_to_tell()) is not None:
+        told.append(one)
+        assert str(waiting[0]) in table.allocate(one, 80, None).refusal.message
+    assert told == waiting[1:]
+    assert not table.tells
+
+
+def test_who_is_told_later_has_the_port_that_those_before_do_not_take():
+    table, waiting = waiting_for(A, 3)
+    assert table.forget(A) == {waiting[0]}
+    assert table.forget(waiting[0]) == frozenset()
+    assert table.next_to_tell() == waiting[1]
+    assert table.allocate(waiting[1], 80, None).port == 12345
+
+
+def test_a_port_that_becomes_free_costs_the_same_however_many_wait_for_it():
+    def calls(count):
+        table, _ = waiting_for(A, count)
+        made = 0
+
+        def counted(_frame, event, _arg):
+            nonlocal made
+            made += event in ("call", "c_call")
+
+        sys.setprofile(counted)
+        try:
+            table.forget(A)
+        finally:
+            sys.setprofile(None)
+        return made
+
+    assert calls(1000) < 1.5 * calls(10)
