@@ -31,7 +31,6 @@ from controller.programs import controller as controller_program
 from controller.programs import run
 from controller.programs import xds_server as xds_program
 from controller.programs.admin import Admin
-from controller.programs.lifetime import LongLived
 from controller.programs.state import StateDirectory
 from tests.support.xds_program import ANYWHERE, kubeconfig_of_nobody, xds_options
 
@@ -104,7 +103,7 @@ async def test_run(tmp_path):
         log_format="text",
         timing=GIVEN,
     )
-    assert await times_of(run._programs(options, asyncio.Event(), LongLived())) == {
+    assert await times_of(run._programs(options, asyncio.Event())) == {
         GIVEN.folder,
         GIVEN.writes,
         GIVEN.statuses,
@@ -118,7 +117,7 @@ async def test_run(tmp_path):
 
 async def test_xds_server(tmp_path):
     options = xds_options(tmp_path, remote_checks=True, timing=GIVEN)
-    assert await times_of(xds_program._programs(options, LongLived())) == {
+    assert await times_of(xds_program._programs(options)) == {
         GIVEN.kube,
         GIVEN.reports,
         GIVEN.streams,
