@@ -29,7 +29,7 @@ def test_no_suite_imports_another() -> None:
     """What several use is in `tests.support`, or is a tool: who changes a suite then knows whom it concerns."""
     imported = {
         str(file.relative_to(ROOT)): foreign
-        for file in files_with(r"\btests\.", "tests")
+        for file in files_with(r"\btests\.(?!(?:support|tools|conftest)\b)", "tests")
         if (foreign := list(foreign_to(file.relative_to(ROOT).parts[1], imported_modules(nodes_in(file)))))
     }
     assert imported == {}

@@ -16,6 +16,16 @@ class Cycle:
         self.itself = self
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_more_is_frozen():
+    yield
+    # What these tests froze is looked at again; what was frozen before, all tests and their modules, is not. To look at
+    # all of it takes a third of a second: once for all of these.
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def as_it_was():
     thresholds, callbacks = gc.get_threshold(), tuple(gc.callbacks)
@@ -23,10 +33,6 @@ def as_it_was():
     yield
     for added in [one for one in gc.callbacks if one not in callbacks]:
         gc.callbacks.remove(added)
-    # What these froze is looked at again; what was frozen before, all tests and their modules, is not.
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
     gc.set_threshold(*thresholds)
 
 
