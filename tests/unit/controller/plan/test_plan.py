@@ -18,6 +18,7 @@ from controller.plan.conditions import BY_ENVOY, refused_conditions
 from controller.plan.explanation import explain
 from controller.plan.plan import plan
 from controller.plan.transitions import transitions
+from tests.support.indexed import view_of
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.observations import observed, planned
 from tests.support.proxies import AllProgrammed
@@ -391,10 +392,11 @@ def overflowing():
 
 def offloading(left, model=LIMITED):
     """What Offloading says of each second; whether one of the last 81 requests had left is in `left`."""
-    status = planned(model, *OBJECTS)
+    view = view_of(*OBJECTS)
+    status = planned(model, view)
     for second, one in enumerate(left, 1):
         traffic = SentRequests(80, int(one), 10.0)
-        status = planned(model, *OBJECTS, status=status, traffic=traffic, at=NOW + timedelta(seconds=second))
+        status = planned(model, view, status=status, traffic=traffic, at=NOW + timedelta(seconds=second))
         yield status.condition("Offloading")
 
 
@@ -485,11 +487,12 @@ RARE = a_model().with_remote("r").offloading(restoreAfter="40s")
 
 def told_of(sent, model=RARE):
     """What FailingOver and Offloading say of each second, with the events; `sent` has how many went to each side."""
-    status, stored, events = planned(model, *OBJECTS), model.stored(), []
+    view = view_of(*OBJECTS)
+    status, stored, events = planned(model, view), model.stored(), []
     for second, (local, remote) in enumerate(sent, 1):
         at, before = NOW + timedelta(seconds=second), status
         traffic = SentRequests(local, remote, 10.0)
-        status = planned(model, *OBJECTS, status=before, traffic=traffic, at=at)
+        status = planned(model, view, status=before, traffic=traffic, at=at)
         events += [one.reason for one in transitions(stored, before, status, at)]
         failing, leaving = status.condition("FailingOver"), status.condition("Offloading")
         # Conditions have it written, and say all of it.
@@ -558,11 +561,12 @@ def test_an_overflow_does_not_rest_where_nothing_may_leave_any_longer(other):
 @pytest.mark.parametrize("by_chance", [0, 1, 2, 5])
 def test_requests_that_fail_and_others_that_find_no_room_turn_what_is_told_twice_in_restoreafter_at_the_most(by_chance):
     """Just as many fail as what is told depends on, give or take one."""
-    status, told, events = planned(LIMITED, *OBJECTS), [], []
+    view = view_of(*OBJECTS)
+    status, told, events = planned(LIMITED, view), [], []
     for second in range(1, 241):
         at, before = NOW + timedelta(seconds=second), status
         traffic = SentRequests(80, 10, 10.0, failed=5 - (second // 3 % 7 == by_chance) - second // 20 % 2)
-        status = planned(LIMITED, *OBJECTS, status=before, traffic=traffic, at=at)
+        status = planned(LIMITED, view, status=before, traffic=traffic, at=at)
         told.append((status.condition("FailingOver").status, status.condition("Offloading").reason))
         events += transitions(LIMITED.stored(), before, status, at)
     assert set(told) <= {("True", "Failover"), ("False", "Overflow")}
