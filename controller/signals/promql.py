@@ -7,6 +7,7 @@ namespaces take turns.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import ssl
@@ -240,7 +241,9 @@ class Prometheus:
         self._configuration = configuration
         self._timeout = timing.answer
         self._clock = clock
-        self._http = BoundedHttp(_MOST_BYTES, timing.at_once, ssl.create_default_context(cafile=configuration.ca_file))
+        self._authorities = _state_of(configuration.ca_file)
+        self._tls = ssl.create_default_context(cafile=configuration.ca_file)
+        self._http = BoundedHttp(_MOST_BYTES, timing.at_once, self._tls)
         self._poller: Poller[_Asked, _Measured] = Poller(self._ask, timing, clock, lambda one: one.namespace)
 
     def sample(self, subject: Subject, metric: MetricSpec, now: datetime) -> Sample:
@@ -263,6 +266,7 @@ class Prometheus:
             await self._poller.run(tell)
 
     async def _ask(self, asked: _Asked) -> _Measured:
+        self._renew_authorities()
         body, begun = bytearray(), self._clock()
         form = urlencode(
             # One series more than is good tells that there are too many; another one tells how old they are.
@@ -281,6 +285,18 @@ class Prometheus:
         took = max(self._clock() - begun, timedelta(0))
         return _Measured(measured, took + (answer.age or timedelta(0)))
 
+    def _renew_authorities(self) -> None:
+        """Trust those that are in the file since it was replaced, from the next connection on.
+
+        A file that cannot be read, or is written just now, is read again before the next question.
+        """
+        state = _state_of(self._configuration.ca_file)
+        if state is None or state == self._authorities:
+            return
+        with contextlib.suppress(OSError):  # an ssl.SSLError is one
+            self._tls.load_verify_locations(self._configuration.ca_file)
+            self._authorities = state
+
     def _headers(self) -> Mapping[str, str]:
         configuration, headers = self._configuration, {"accept": "application/json"}
         if configuration.tenant:
@@ -289,6 +305,15 @@ class Prometheus:
             # Read each time: the kubelet and others renew it.
             headers["authorization"] = f"Bearer {_token(Path(configuration.bearer_token_file))}"
         return headers
+
+
+def _state_of(file: str | None) -> tuple[int, ...] | None:
+    """Say what changes when a file is replaced or written; None for one that is not there."""
+    try:
+        found = Path(file).stat() if file else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found else None
 
 
 def _token(path: Path) -> str:

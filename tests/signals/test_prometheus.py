@@ -284,6 +284,22 @@ async def test_it_is_asked_again_by_who_leads_again():
             await asyncio.gather(task, return_exceptions=True)
 
 
+async def test_authorities_that_are_replaced_are_trusted_without_a_restart(tmp_path):
+    """As a certificate of a cluster is renewed, with its authority: the file is replaced in place."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(file)
+    metric = external("queue")
+    async with asked(saying(vector("1")), scheme="https", tls=context, caFile=str(file)) as (_, source):
+        refused = await sampled(source, metric, lambda one: isinstance(one, Unknown) and not one.pending)
+        assert "its certificate is not trusted" in refused.why
+        file.write_text("is being written")
+        authority.cert_pem.write_to_path(tmp_path / "new.pem")
+        (tmp_path / "new.pem").replace(file)
+        assert isinstance(await sampled(source, metric, lambda one: isinstance(one, Known)), Known)
+
+
 @pytest.mark.parametrize(("number", "state"), [("3", "Unknown"), ("12", "Breached")])
 async def test_a_sum_that_lacks_a_part_is_the_least_there_is(number, state):
     """One of two stores is away: below the target nothing returns for what the other one has."""

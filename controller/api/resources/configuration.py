@@ -55,8 +55,8 @@ class PrometheusConfiguration(ApiValue):
     bearer_token_file: str | None = None
     """A file with the token that is sent to it; it is read for each query, for tokens are renewed."""
     ca_file: str | None = None
-    """A file with the certificates (PEM) of the authorities that it is verified by over https. Default: those of the
-    system."""
+    """A file with the certificates (PEM) of the authorities that it is verified by over https. It is read again when it
+    is replaced; what is no longer in it is trusted until a restart. Default: those of the system."""
     tenant: Annotated[str, Shape(r"[\x21-\x7e]{1,150}", "the name of a tenant")] | None = None
     """The tenant whose series are read, where there are several, as in Mimir: it is sent as X-Scope-OrgID."""
 
