@@ -429,7 +429,7 @@ def test_max_step_bounds_each_second_after_a_rest_and_on_return_too(window):
         at, mean = measured
         signal = Signal("mean", "1", "Breached" if mean >= 1 else "Clear", "-", at=at, least=mean, most=mean)
         signal = replace(signal, window=timedelta(seconds=window))
-        decision, memory = decide(terms, Facts(LocalFacts(3, 3), REMOTES, signals=(signal,)), memory, now)
+        decision, memory = decide(terms, facts_with(signal), memory, now)
         shares.append(decision.split.remote)
     assert max(abs(later - share) for share, later in itertools.pairwise(shares)) == 2
     for second, stays in ((60 + window + 90, 1.3), (300 + window + 90, 2.5)):
