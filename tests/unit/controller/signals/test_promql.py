@@ -206,6 +206,7 @@ def test_warnings_are_shown_beside_the_number():
         ({"warnings": [*["PromQL warning: y"] * 9, "a shard is away"]}, "a shard is away"),
         ({"isPartial": True}, "isPartial"),
         ({"warnings": ["PromQL warning: bucket label is missing"]}, ""),
+        ({"warnings": ["PromQL info: metric might not be a counter"]}, ""),
         ({"infos": ["PromQL info: metric might not be a counter"]}, ""),
         ({"warnings": [], "isPartial": False}, ""),
     ],
