@@ -36,6 +36,7 @@ from tests.support.lanes import (
     lanes_of,
     left_out,
     node_lanes,
+    options_in,
     summary,
     to_repeat,
     verdict_on,
@@ -93,7 +94,7 @@ def main(
     folder = Path(tempfile.mkdtemp(prefix="beamlit-tests-"))
     runs = list(_run_all(lanes, folder, order, arguments, interrupted))
     if not interrupted.is_set() and (failed := to_repeat(runs, again)):
-        runs.append(_run(Lane(AGAIN, failed), folder, order, (), interrupted))
+        runs.append(_run(Lane(AGAIN, failed), folder, order, options_in(arguments), interrupted))
     code = INTERRUPTED if interrupted.is_set() else verdict_on(runs)
     still = staying(folder)
     if not still and (code == INTERRUPTED or {run.code for run in runs} <= {0, NO_TESTS}):

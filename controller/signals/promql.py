@@ -49,9 +49,9 @@ _SELECTOR = re.compile(
 # RE2, "Syntax": what has a meaning of its own.
 _SPECIAL = re.compile(r"[\\.+*?()|\[\]{}^$]")
 
-# util/annotations of Prometheus: what is about the query and its samples begins with one of these; before `infos` there
-# were warnings of both kinds, and Thanos has them so. Any other warning is of who was asked for samples: a remote storage, or
-# a store of Thanos, that gave none does not make a query fail.
+# util/annotations of Prometheus: what is about the query and its samples begins with one of these; before there were
+# `infos`, warnings were of both kinds, and in Thanos they are yet. Any other warning is of who was asked for samples: a
+# remote storage, or a store of Thanos, that gave none does not make a query fail.
 _OF_THE_QUERY = ("PromQL warning", "PromQL info")
 
 # Prometheus documentation, "HTTP API": 400, 422 and 503 say in JSON what is wrong with a query.
