@@ -9,6 +9,8 @@ A model has one remote backend, so each is followed by one other at most.
 
 from __future__ import annotations
 
+import bisect
+import operator
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,10 +19,13 @@ from typing import NamedTuple
 from controller.api.kubernetes.objects import Service
 from controller.frontend.claims import Seniority
 from controller.observe.own_place import addresses_and_balancers, names_of_service, usual_form
+from controller.runtime.line import WaitingLine
 from controller.store.objects import ObjectRef
 
 # How many models are looked through for a cycle. The gateways end a request after four, whatever is found (ADR 26).
 _LONGEST = 16
+# So many of those who send to a place hear soon that a model is there now, or is no more.
+_SOON = 10
 
 
 class HostAndPort(NamedTuple):
@@ -55,48 +60,113 @@ class Link:
     led: frozenset[HostAndPort] = frozenset()
 
 
+_NOTHING = Link(Seniority("", "", ""))
+
+
+class _News(NamedTuple):
+    """What is to be told of a place, on whose behalf: since a model of this namespace, one or none is there."""
+
+    namespace: str
+    place: HostAndPort
+
+
 class Chains:
-    """Which models are behind which."""
+    """Which models are behind which.
+
+    However many send to one model, or are at one place, to record a model costs no more than a search among them. Those
+    for whom no more changed than whether a model is there are told apart, but for a few.
+    """
 
     def __init__(self) -> None:
         self._links: dict[ObjectRef, Link] = {}
-        self._at: dict[HostAndPort, set[ObjectRef]] = {}
-        self._sending: dict[HostAndPort, set[ObjectRef]] = {}
+        # At each place who is there, who is led there by way of the gateway, and who sends there; each in order.
+        self._at: dict[HostAndPort, list[ObjectRef]] = {}
+        self._led: dict[HostAndPort, list[ObjectRef]] = {}
+        self._sending: dict[HostAndPort, list[ObjectRef]] = {}
+        # Of what not all heard who send there, and who of them was told last; namespaces take turns.
+        self._told: dict[_News, ObjectRef] = {}
+        self._untold: WaitingLine[_News] = WaitingLine(operator.attrgetter("namespace"))
 
     def record(self, model: ObjectRef, link: Link | None) -> frozenset[ObjectRef]:
-        """Take in what a model is now, None if there is none; return other models for which that changes something."""
+        """Take in what a model is now, None if there is none; return other models to look at again soon.
+
+        Those are the ones of cycles that begin or end, and the first of those for whom their remote backend becomes
+        another model, or none. The others of these come one by one from `next_to_tell`.
+        """
         before = self._links.get(model)
         if link == before:
             return frozenset()
-        places = (before.places if before else frozenset()) | (link.places if link else frozenset())
-        moved = {model}.union(*(self._sending.get(place, ()) for place in places))
-        affected = self._with_cycles(moved)
+        places, led = self._changed(before, link)
+        had = {place for place in places if place in self._at}
+        affected = self._with_cycles(model, led)
         self._remove(model)
         if link:
             self._links[model] = link
-            for place in link.places:
-                self._at.setdefault(place, set()).add(model)
-            if link.remote:
-                self._sending.setdefault(link.remote, set()).add(model)
-        return (affected | self._with_cycles(moved)) - {model}
+            for index, place in self._indexed(link):
+                bisect.insort(index.setdefault(place, []), model)
+        affected |= self._with_cycles(model, led)
+        for place in places:
+            if (place in had) != (place in self._at):
+                affected |= self._begin_telling(_News(model.namespace, place))
+        return affected - {model}
+
+    def _changed(
+        self, before: Link | None, after: Link | None
+    ) -> tuple[frozenset[HostAndPort], frozenset[HostAndPort]]:
+        """Return the places, and those that are led, at which a model is and was not, or was and is not."""
+        was, now = before or _NOTHING, after or _NOTHING
+        return was.places ^ now.places, was.led ^ now.led
+
+    def _indexed(self, link: Link) -> Iterator[tuple[dict[HostAndPort, list[ObjectRef]], HostAndPort]]:
+        yield from ((self._at, place) for place in link.places)
+        yield from ((self._led, place) for place in link.led)
+        if link.remote:
+            yield self._sending, link.remote
 
     def _remove(self, model: ObjectRef) -> None:
         link = self._links.pop(model, None)
-        if link is None:
-            return
-        indexed = [(self._at, place) for place in link.places]
-        indexed += [(self._sending, link.remote)] if link.remote else []
-        for index, place in indexed:
-            index[place].discard(model)
-            if not index[place]:
+        for index, place in self._indexed(link or _NOTHING):
+            found = index[place]
+            del found[bisect.bisect_left(found, model)]
+            if not found:
                 del index[place]
 
-    def _with_cycles(self, models: Collection[ObjectRef]) -> frozenset[ObjectRef]:
-        return frozenset(models).union(*map(self._cycle, models))
+    def _with_cycles(self, model: ObjectRef, led: Collection[HostAndPort]) -> frozenset[ObjectRef]:
+        """Return who is on a cycle with a model, or with who is led to one of some places at this moment.
+
+        Each model is followed by one, so no more than one cycle goes through it, whoever sends to it.
+        """
+        through = {model, *(self._led[place][0] for place in led if place in self._led)}
+        return frozenset().union(*map(self._cycle, through))
+
+    def _begin_telling(self, news: _News) -> frozenset[ObjectRef]:
+        """Return the first of those who send to a place where a model is now, or is no more; the others are told."""
+        first = self._sending.get(news.place, [])[:_SOON]
+        if len(first) == _SOON:
+            self._told[news] = first[-1]
+            self._untold.add(news)
+        return frozenset(first)
+
+    @property
+    def tells(self) -> bool:
+        """Whether there are models to be told yet."""
+        return bool(self._untold)
+
+    def next_to_tell(self) -> ObjectRef | None:
+        """Return the next model to be looked at again; None if all were."""
+        while (news := self._untold.take()) is not None:
+            sending = self._sending.get(news.place, [])
+            at = bisect.bisect_right(sending, self._told.pop(news))
+            if at < len(sending):
+                self._told[news] = sending[at]
+                self._untold.add(news)
+                return sending[at]
+        return None
 
     def is_chained(self, model: ObjectRef) -> bool:
         """Tell whether the remote backend of a model is another model, whether or not the gateway is on the way yet."""
-        return bool(self._behind(model))
+        link = self._links.get(model)
+        return link is not None and link.remote in self._at
 
     def cut(self, model: ObjectRef) -> tuple[ObjectRef, ...]:
         """Return the cycle that ends by this model doing without its remote backend: this model, and those behind it.
@@ -117,16 +187,12 @@ class Chains:
 
     def _followed(self, model: ObjectRef) -> Iterator[ObjectRef]:
         for _ in range(_LONGEST):
-            link, behind = self._links.get(model), self._behind(model)
-            led = [one for one in behind if link and link.remote in self._links[one].led]
+            link = self._links.get(model)
+            led = self._led.get(link.remote, ()) if link and link.remote else ()
             if not led:
                 return
-            model = min(led)
+            model = led[0]
             yield model
-
-    def _behind(self, model: ObjectRef) -> Collection[ObjectRef]:
-        link = self._links.get(model)
-        return self._at.get(link.remote, ()) if link and link.remote else ()
 
 
 def told(cycle: tuple[ObjectRef, ...]) -> str:

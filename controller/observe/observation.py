@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -141,6 +142,7 @@ class Observer:
         self._allocations = Allocations(defaults.ports)
         self._served = ServedPorts()
         self._chains = Chains()
+        self._tellers: deque[Allocations | Chains] = deque((self._allocations, self._chains))
         self._led = LedPorts(index, defaults.takeover) if defaults.takeover else None
         self._followed = Kept[_Followed]()
         self._subjects = Kept[Subject]()
@@ -194,12 +196,13 @@ class Observer:
 
     @property
     def tells(self) -> bool:
-        """Whether there are objects to be told that another one has now what they lose."""
-        return self._allocations.tells
+        """Whether there are objects to be told that another one has now what they lose, or is where they send to."""
+        return any(one.tells for one in self._tellers)
 
     def next_to_tell(self) -> ObjectRef | None:
         """Return the next of them, to be looked at again; None if all were."""
-        return self._allocations.next_to_tell()
+        self._tellers.rotate()
+        return next(filter(None, (one.next_to_tell() for one in self._tellers)), None)
 
     def observe(self, ref: ObjectRef, now: datetime) -> tuple[Observation, frozenset[ObjectRef]] | None:
         """Observe an object at `now` (UTC); None if there is none. Returns with it the others to look at again."""
