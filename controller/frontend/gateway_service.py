@@ -45,8 +45,8 @@ class GatewayServiceFacts:
     """What is known of the Service that a model has at the gateway.
 
     `named` is what is known of the Service of the name that it asks for, None if it asks for none; `others` are
-    Services that it owns under another name. `port` is the gateway's that serves the model, None while none does,
-    `programmed` says that every Envoy has it so. `over_tls` says that clients speak TLS with it.
+    Services that it owns under another name, which are removed next. `port` is the gateway's that serves the model,
+    None while none does, `programmed` says that every Envoy has it so. `over_tls` says that clients speak TLS with it.
     """
 
     model: StoredObject

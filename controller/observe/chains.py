@@ -10,10 +10,10 @@ A model has one remote backend, so each is followed by one other at most.
 from __future__ import annotations
 
 import bisect
+import itertools
 import operator
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 from controller.api.kubernetes.objects import Service
@@ -26,6 +26,8 @@ from controller.store.objects import ObjectRef
 _LONGEST = 16
 # So many of those who send to a place hear soon that a model is there now, or is no more.
 _SOON = 10
+# By so many of its addresses a Service is known: whoever may write it may give it thousands.
+_ADDRESSES = 32
 
 
 class HostAndPort(NamedTuple):
@@ -42,7 +44,8 @@ class HostAndPort(NamedTuple):
 
 def places_of(namespace: str, name: str, service: Service, port: int, nearby: str | None) -> frozenset[HostAndPort]:
     """Name the places of one port of a Service; `nearby` is the namespace where its name alone will do."""
-    hosts = {*names_of_service(namespace, name, nearby=namespace == nearby), *addresses_and_balancers(service)}
+    addresses = itertools.islice(addresses_and_balancers(service), _ADDRESSES)
+    hosts = {*names_of_service(namespace, name, nearby=namespace == nearby), *addresses}
     return frozenset(HostAndPort(host, port) for host in hosts if host not in ("", "none"))
 
 
@@ -197,4 +200,4 @@ class Chains:
 
 def told(cycle: tuple[ObjectRef, ...]) -> str:
     """Say how a cycle goes, from its first model on and back to that."""
-    return ", ".join(f"{one} sends to {other}" for one, other in pairwise((*cycle, cycle[0])))
+    return ", ".join(f"{one} sends to {other}" for one, other in itertools.pairwise((*cycle, cycle[0])))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,14 +15,17 @@ from controller.api.registry import SERVICE
 from controller.api.timing import REAL, TakeoverTiming
 from controller.frontend.gateway_service import AT_GATEWAY, GatewayServiceFacts, gateway_service_step
 from controller.frontend.gateway_slices import leads_to_gateway
-from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow, owner_of
+from controller.frontend.service_facts import FrontedRoute, ServiceFacts, Stood, annotation, follows_shadow
 from controller.frontend.takeover import CONTESTED, next_step, why_not
 from controller.intent.consent import ALLOW_FROM, AND_TAKEOVER
-from controller.observe.index import ObjectIndex, StoredIntent
+from controller.observe.index import ObjectIndex, StoredIntent, service_in_route
 from controller.store.objects import ObjectRef, StoredObject
 
 GATEWAY_NOT_CONNECTED = "GatewayNotConnected"
 """The reason of `Fronted` while a gateway that is ready gets no configuration: no Service begins to lead there."""
+
+# So many Services that a model owns and does not ask for are removed in one step.
+_REMOVED_AT_ONCE = 10
 
 Problem = tuple[str, str]
 """Why a Service cannot be written, as a reason and in words."""
@@ -82,33 +86,34 @@ def shadow_of(service: ObjectRef) -> ObjectRef:
 
 def services_in(status: Mapping[str, object]) -> frozenset[ObjectRef]:
     """Name the Services that a stored status is about: the one that is taken over, and the one that its route has."""
-    takeover, route = status.get("takeover"), status.get("route")
-    local = route.get("local") if isinstance(route, Mapping) else None
-    found = set()
+    takeover, found = status.get("takeover"), {service_in_route(status)}
     if isinstance(takeover, Mapping):
-        found.add((takeover.get("namespace"), takeover.get("service")))
-    if isinstance(local, Mapping):
-        found.add((local.get("namespace"), local.get("fronted") or local.get("service")))
-    return frozenset(
-        ObjectRef(SERVICE.kind, namespace, name)
-        for namespace, name in found
-        if isinstance(namespace, str) and isinstance(name, str)
-    )
+        namespace, name = takeover.get("namespace"), takeover.get("service")
+        if isinstance(namespace, str) and isinstance(name, str):
+            found.add(ObjectRef(SERVICE.kind, namespace, name))
+    return frozenset(one for one in found if one)
 
 
 def facts_of(index: ObjectIndex, key: ObjectRef, rules: TakeoverRules) -> ServiceFacts:
     """Bring together what is known of a Service."""
-    shadow, gateway = shadow_of(key), rules.gateway
-    routes = (_fronted_route(index, model, key, rules) for model in sorted(index.concerned(key)))
+    shadow = shadow_of(key)
+    routes = (_fronted_route(index, model, key, rules) for model in index.fronting(key))
+    return replace(
+        _facts(index, key, rules),
+        shadow=index.stored(shadow),
+        shadow_slices=index.stored_slices(shadow),
+        routes=tuple(one for one in routes if one),
+    )
+
+
+def _facts(index: ObjectIndex, key: ObjectRef, rules: TakeoverRules) -> ServiceFacts:
+    """Bring together what is known of a Service itself, whoever fronts it."""
     return ServiceFacts(
         key=key,
         service=index.stored(key),
-        shadow=index.stored(shadow),
         slices=index.stored_slices(key),
-        shadow_slices=index.stored_slices(shadow),
-        gateway_service=gateway,
-        gateway=index.stored_slices(gateway) if gateway else (),
-        routes=tuple(one for one in routes if one),
+        gateway_service=rules.gateway,
+        gateway=index.stored_slices(rules.gateway) if rules.gateway else (),
         controller_class=rules.controller_class,
         controller=rules.controller,
     )
@@ -199,18 +204,12 @@ def gateway_service_facts(index: ObjectIndex, known: StoredIntent, rules: Takeov
         and fronted.observed_generation == known.stored.generation
         and fronted.reason != GATEWAY_NOT_CONNECTED
     )
-    owned = (index.stored(one) for one in sorted(index.owned_by(known.ref)) if one != asked)
-    # It has no shadow: a Service that has the name of one is somebody else's, and so are its pods.
-    named = replace(facts_of(index, asked, rules), shadow=None, shadow_slices=(), routes=()) if asked else None
+    owned = (index.stored(one) for one in index.removable(known.stored) if one != asked)
     return GatewayServiceFacts(
         model=known.stored,
-        named=named,
-        # One with a selector has pods of its own: whoever wrote the owner there, it is not for us to remove.
-        others=tuple(
-            one
-            for one in owned
-            if one and owner_of(one) == (known.ref, known.stored.uid) and not one.raw.get("spec", {}).get("selector")
-        ),
+        # It has no shadow: a Service that has the name of one is somebody else's, and so are its pods.
+        named=_facts(index, asked, rules) if asked else None,
+        others=tuple(itertools.islice(filter(None, owned), _REMOVED_AT_ONCE)),
         port=route.port if route else None,
         programmed=programmed is not None and programmed.status == "True" and may_begin,
         over_tls=known.intent.tls is not None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +27,7 @@ from controller.store.protocol import Batch
 MODEL = MODEL_DEPLOYMENT.kind
 KINDS = watched_by(Program.CONTROLLER)
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value", bound=BaseModel)
 
 
@@ -78,8 +80,13 @@ class ObjectIndex:
         self._concerns: dict[ObjectRef, set[ObjectRef]] = {}
         self._references: dict[ObjectRef, frozenset[ObjectRef]] = {}
         self._grants = GrantTable()
-        self._owners: dict[ObjectRef, ObjectRef] = {}
-        self._owned: dict[ObjectRef, set[ObjectRef]] = {}
+        # By a Service the models that have a route to its pods, as their statuses say, and the other way.
+        self._fronting: dict[ObjectRef, list[ObjectRef]] = {}
+        self._fronted: dict[ObjectRef, ObjectRef] = {}
+        # Who owns a Service, with the uid; which Services models of a name own, and which of them may be removed.
+        self._owners: dict[ObjectRef, tuple[ObjectRef, str]] = {}
+        self._owned: dict[ObjectRef, list[ObjectRef]] = {}
+        self._removable: dict[tuple[ObjectRef, str], list[ObjectRef]] = {}
 
     def apply(self, batch: Batch) -> frozenset[ObjectRef]:
         """Take in a batch and return the models to look at again."""
@@ -105,6 +112,11 @@ class ObjectIndex:
         That is, of those that it owns, one that it asks for now, or did before, and not both times.
         """
         before, found = self._intents.pop(ref, None), {ref}
+        if was := self._fronted.pop(ref, None):
+            _remove(self._fronting, was, ref)
+        if (stored := self._cache.find(ref)) and (service := service_in_route(stored.status)):
+            self._fronted[ref] = service
+            bisect.insort(self._fronting.setdefault(service, []), ref)
         if ref in self._owned:
             for service in _asked_for(before) ^ _asked_for(self.intent(ref)):
                 found |= self._concerns.get(service, set())
@@ -112,19 +124,32 @@ class ObjectIndex:
 
     def _note_owner(self, service: ObjectRef) -> set[ObjectRef]:
         """Take in for which model a Service was made, and return the models that it was, or was before."""
-        found, before = owner_of(self._cache.find(service)), self._owners.pop(service, None)
+        stored = self._cache.find(service)
+        found, before = owner_of(stored), self._owners.pop(service, None)
         if before:
-            self._owned[before].discard(service)
-            if not self._owned[before]:
-                del self._owned[before]
-        if found:
-            self._owners[service] = found[0]
-            self._owned.setdefault(found[0], set()).add(service)
-        return {one for one in (before, found[0] if found else None) if one}
+            _remove(self._owned, before[0], service)
+            _remove(self._removable, before, service)
+        if found and stored:
+            self._owners[service] = found
+            bisect.insort(self._owned.setdefault(found[0], []), service)
+            if not (stored.raw.get("spec") or {}).get("selector") and "deletionTimestamp" not in stored.metadata:
+                bisect.insort(self._removable.setdefault(found, []), service)
+        return {one[0] for one in (before, found) if one}
 
-    def owned_by(self, model: ObjectRef) -> frozenset[ObjectRef]:
-        """Name the Services that were made for a model of this name."""
-        return frozenset(self._owned.get(model, ()))
+    def fronting(self, service: ObjectRef) -> Sequence[ObjectRef]:
+        """Name the models that have a route to the pods of a Service, in order."""
+        return self._fronting.get(service, ())
+
+    def owned_by(self, model: ObjectRef) -> Sequence[ObjectRef]:
+        """Name the Services that were made for a model of this name, in order: anybody may add any number of them."""
+        return self._owned.get(model, ())
+
+    def removable(self, model: StoredObject) -> Sequence[ObjectRef]:
+        """Name those of the Services that this very model owns that select nothing and are not being deleted, in order.
+
+        One with a selector has pods of its own: whoever wrote the owner there, it is not for us to remove.
+        """
+        return self._removable.get((model.ref, model.uid), ())
 
     def is_at_gateway(self, service: ObjectRef) -> bool:
         """Whether a Service was made for a model at the gateway (docs/adr/0058), and so has no pods.
@@ -135,7 +160,7 @@ class ObjectIndex:
         stored, owner = self.stored(service), self._owners.get(service)
         if stored is None or owner is None:
             return False
-        known = self.intent(owner)
+        known = self.intent(owner[0])
         is_asked_for = known is not None and known.intent is not None and known.intent.gateway_service == service
         return is_asked_for or not stored.raw.get("spec", {}).get("selector")
 
@@ -209,6 +234,16 @@ class ObjectIndex:
             return None
 
 
+def _remove(lists: dict[Key, list[ObjectRef]], key: Key, ref: ObjectRef) -> None:
+    """Remove an object from one of some lists that are kept in order, if it is there."""
+    found = lists.get(key, [])
+    at = bisect.bisect_left(found, ref)
+    if found[at : at + 1] == [ref]:
+        del found[at]
+        if not found:
+            del lists[key]
+
+
 def _asked_for(known: StoredIntent | None) -> frozenset[ObjectRef]:
     """Name the Service that a model asks for at the gateway, if it does."""
     asked = known.intent.gateway_service if known and known.intent else None
@@ -223,6 +258,18 @@ def read_intent(stored: StoredObject) -> StoredIntent:
     except InvalidObjectError as error:
         return StoredIntent(stored, None, error.errors, status, _memory(status))
     return StoredIntent(stored, intent_of_model(model, stored.generation), (), status, _memory(status))
+
+
+def service_in_route(status: Mapping[str, object]) -> ObjectRef | None:
+    """Name the Service that the route in a stored status is about, as clients know it; None if it has none."""
+    route = status.get("route")
+    local = route.get("local") if isinstance(route, Mapping) else None
+    if not isinstance(local, Mapping):
+        return None
+    namespace, name = local.get("namespace"), local.get("fronted") or local.get("service")
+    if not (isinstance(namespace, str) and isinstance(name, str)):
+        return None
+    return ObjectRef(SERVICE.kind, namespace, name)
 
 
 def _memory(status: ModelDeploymentStatus) -> Memory:

@@ -20,7 +20,7 @@ from controller.decision import Memory, SentRequests, Unknown
 from controller.frontend.allocation import Allocation, Allocations, Occupancy, Request, claim_of, hosts_of_route
 from controller.frontend.claims import HostClaim, ModelClaim, Refusal, ServicePortClaim, hosts_of
 from controller.frontend.ports import PortRule
-from controller.frontend.service_facts import ServiceFacts, leads_clients_to
+from controller.frontend.service_facts import ServiceFacts, leads_clients_to, owner_of
 from controller.intent.consent import View, any_grant_in, not_permitted, service_ref
 from controller.intent.intent import Intent
 from controller.intent.remotes import addresses_of
@@ -59,6 +59,10 @@ from controller.observe.references import (
 from controller.signals.load_reports import NO_LOAD, LoadReports
 from controller.signals.source import Sampler, Samples, Subject
 from controller.store.objects import ObjectRef, StoredObject
+
+# So many Services that a model owns without asking for them lead to it, and so many ports of each.
+_OWNED_LOOKED_AT = 4
+_PORTS_LOOKED_AT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +173,21 @@ class Observer:
         """
         if self._led is None:
             return frozenset()
-        known, services = self._index.intent(ref), self._index.owned_by(ref)
+        known = self._index.intent(ref)
+        services = self._owned(ref, known)
         if known and (route := known.status.route) and route.local.fronted:
             services |= {service_of(route.local)}
         return services
+
+    def _owned(self, ref: ObjectRef, known: StoredIntent | None) -> frozenset[ObjectRef]:
+        """Name Services that a model owns: the one that it asks for, and some of the others, which are about to go.
+
+        Anybody may name a model as the owner of any number of Services.
+        """
+        asked = known.intent.gateway_service if known and known.intent else None
+        some = frozenset(self._index.owned_by(ref)[:_OWNED_LOOKED_AT])
+        owner = owner_of(self._index.stored(asked)) if asked else None
+        return some | {asked} if asked and owner and owner[0] == ref else some
 
     def register(self, ref: ObjectRef) -> frozenset[ObjectRef]:
         """Record what an object refers to, claims and has; return the other objects to look at again."""
@@ -382,10 +397,10 @@ class Observer:
     def _places_at_gateway(self, known: StoredIntent) -> frozenset[HostAndPort]:
         """List the places of the Services that were made for a model: they lead to the gateway and nowhere else."""
         found = set[HostAndPort]()
-        # Anybody may name a model as the owner of any number of Services.
-        for one in filter(self._index.is_at_gateway, self._index.owned_by(known.ref)):
+        for one in filter(self._index.is_at_gateway, self._owned(known.ref, known)):
             if service := self._index.service(one.namespace, one.name):
-                for port in service.spec.ports:
+                # It has one, or is about to have one again.
+                for port in service.spec.ports[:_PORTS_LOOKED_AT]:
                     found |= places_of(one.namespace, one.name, service, port.port, self._nearby)
         return frozenset(found)
 

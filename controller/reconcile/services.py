@@ -22,7 +22,7 @@ import operator
 import random
 from collections import Counter
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from controller.api.kubernetes.fronting import FINALIZER, SHADOW_OF, is_narrowed
@@ -59,6 +59,7 @@ logger = logging.getLogger(__name__)
 _MODEL = MODEL_DEPLOYMENT.kind
 NOT_PERMITTED = "NotPermitted"
 _SERVICES_PER_TURN = 50
+_DELETIONS_AT_ONCE = 10
 ROLE = "beamlit-controller-takeover"
 
 
@@ -218,7 +219,7 @@ class ServiceLoop:
             self._queue.release(ref)
             self._queue.add_at(ref, until)
             return
-        step = self._step_of_model(ref) if ref.kind == _MODEL else self._step(ref, now)
+        step = self._part(self._step_of_model(ref) if ref.kind == _MODEL else self._step(ref, now))
         if not step.writes:
             self._wrong_since.pop(ref, None)
             self._succeeded(ref)
@@ -321,12 +322,27 @@ class ServiceLoop:
             return TakeoverStep("Restoring", "", wait=self._timing.written_again_after)
         return TakeoverStep("Fronting", "")
 
+    def _part(self, step: TakeoverStep) -> TakeoverStep:
+        """Leave out of a step what is being deleted already, however long that takes, and what comes after many
+        deletions. That is planned again once this is done: a step may end after any of its writes.
+        """
+        writes = [one for one in step.writes if not (one.verb is Verb.DELETE and self._is_going(one))]
+        deletes = [number for number, one in enumerate(writes) if one.verb is Verb.DELETE]
+        if len(deletes) > _DELETIONS_AT_ONCE:
+            del writes[deletes[_DELETIONS_AT_ONCE] :]
+        return replace(step, writes=tuple(writes))
+
+    def _is_going(self, write: Write) -> bool:
+        stored = self._index.stored(write.ref)
+        return stored is not None and write.precondition.uid == stored.uid and "deletionTimestamp" in stored.metadata
+
     def _deletions_awaited(self, ref: ObjectRef, now: datetime) -> datetime | None:
-        """Say until when it is waited that what was deleted is gone here too; None if nothing is waited for."""
+        """Say until when it is waited that what was deleted is seen to go; None if nothing is waited for."""
         deleted, until = self._deleted.get(ref, (frozenset(), now))
         present = ((one, self._index.stored(one)) for one, _ in deleted)
-        if now < until and any(stored and (one, stored.uid) in deleted for one, stored in present):
-            return until
+        for one, stored in present:
+            if now < until and stored and (one, stored.uid) in deleted and "deletionTimestamp" not in stored.metadata:
+                return until
         self._deleted.pop(ref, None)
         return None
 

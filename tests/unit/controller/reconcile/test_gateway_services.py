@@ -1,6 +1,7 @@
 """The controller and its loop over Services at work over a store: Services that models have at the gateway."""
 
 import asyncio
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,13 +10,16 @@ import pytest
 from controller.api.kubernetes.endpoints import ENDPOINT_CONTROLLER
 from controller.api.kubernetes.fronting import SLICES_OF
 from controller.api.kubernetes.objects import SERVICE_NAME
-from controller.observe.fronting import TakeoverRules
+from controller.observe.fronting import TakeoverRules, facts_of, gateway_service_facts
+from controller.observe.index import ObjectIndex
 from controller.observe.own_place import GatewayPlace
 from controller.observe.proxies import Programmed
 from controller.reconcile.services import ServiceLoop, ServiceLoopDependencies
 from controller.store.objects import ObjectRef
+from controller.store.protocol import UNCONDITIONAL, Batch
 from tests.support.clock import Clock
 from tests.support.controlled import IN_A_CLUSTER, condition, controlled, stored
+from tests.support.indexed import index_of
 from tests.support.objects import a_model, a_service, a_slice
 from tests.support.proxies import AllProgrammed
 from tests.support.store import MemoryStore, settled
@@ -218,6 +222,91 @@ async def test_pods_of_a_service_that_has_the_name_of_its_shadow_are_none_of_it(
     async with working(store):
         assert NAMED in {one.ref for one in of_kind(store, "Service")}
         assert ways(store) == set()
+
+
+class Finalizing(MemoryStore):
+    """A store in which what has a finalizer stays when it is deleted; `deleted` counts how often each was."""
+
+    def __init__(self, objects):
+        super().__init__(objects)
+        self.deleted = Counter()
+
+    async def delete(self, ref, precondition=UNCONDITIONAL):
+        self.deleted[ref] += 1
+        stored = await self._meeting(ref, precondition)
+        if stored.metadata.get("finalizers"):
+            await self.patch(ref, {"metadata": {"deletionTimestamp": "2026-01-02T00:00:00Z"}})
+        else:
+            await super().delete(ref, precondition)
+
+
+def held(one):
+    return one.saying(["team.example/held"], "metadata", "finalizers")
+
+
+async def test_what_a_finalizer_keeps_is_deleted_once_and_however_much_of_it_there_is_in_parts():
+    """A load balancer takes its time, and anybody may name a model as the owner of any number of Services."""
+    model = a_chat()
+    others = [held(a_service(f"other{number:02}").port(80).owned_by(model.stored())) for number in range(25)]
+    own = a_service(NAMED.name).port(80, name="http", appProtocol="http").owned_by(model.stored())
+    theirs = held(a_slice(NAMED.name, "theirs").of("IPv4").port(8080).written_by(ENDPOINT_CONTROLLER))
+    store = Finalizing(world(model, own, theirs, *others))
+    async with working(store) as running:
+        for _ in range(3):
+            await some_time(running)
+        assert store.deleted == Counter([theirs.stored().ref, *(one.ref for one in others)])
+        # It leads to the gateway meanwhile.
+        assert ("10.9.0.1", 10000) in ways(store)
+        # Once one of them is gone, and is there again, it is another one.
+        again = a_service("other00").port(80).owned_by(model.stored()).saying("another", "metadata", "uid")
+        store.put(again.stored())
+        await some_time(running)
+        assert again.ref not in {one.ref for one in of_kind(store, "Service")}
+
+
+def test_of_what_a_model_owns_some_are_removed_in_one_step():
+    model = a_chat()
+    others = [a_service(f"other{number:02}").port(80).owned_by(model.stored()) for number in range(25)]
+    theirs = [a_service("a-pods").selecting(app="chat"), a_service("b-of-another").port(80)]
+    index = index_of(
+        model,
+        *others,
+        theirs[0].owned_by(model.stored()),
+        theirs[1].owned_by(model.stored(), uid="another"),
+        held(a_service("c-going").port(80)).owned_by(model.stored()).saying("2026", "metadata", "deletionTimestamp"),
+    )
+    found = gateway_service_facts(index, index.intent(model.ref), RULES)
+    assert [one.ref.name for one in found.others] == [f"other{number:02}" for number in range(10)]
+    # It has none of them, and one is no model's any more.
+    index.apply(Batch(changed=(others[0]._with(None, "metadata", "ownerReferences").stored(version="2"),)))
+    assert others[0].ref not in index.owned_by(model.ref)
+    found = gateway_service_facts(index, index.intent(model.ref), RULES)
+    assert found.others[0].ref.name == "other01"
+
+
+class Counting(ObjectIndex):
+    """An index that counts how often a model is looked up."""
+
+    looked_up = 0
+
+    def intent(self, ref):
+        self.looked_up += 1
+        return super().intent(ref)
+
+
+def test_what_is_known_of_a_service_costs_the_same_however_many_models_ask_for_its_name():
+    def costs(many):
+        index, models = Counting(), [a_chat(f"m{number}").at_gateway(NAMED.name) for number in range(many)]
+        index.apply(Batch(changed=tuple(stored(*models, a_service(NAMED.name).owned_by(models[0].stored())))))
+        for model in models:
+            index.refers(model.ref, [NAMED])
+        known = index.intent(models[-1].ref)
+        index.looked_up = 0
+        assert gateway_service_facts(index, known, RULES).named.service
+        assert facts_of(index, NAMED, RULES).routes == ()
+        return index.looked_up
+
+    assert costs(200) == costs(20)
 
 
 async def test_a_service_with_pods_stays_whoever_it_names_as_its_owner():
