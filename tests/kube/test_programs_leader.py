@@ -111,6 +111,8 @@ async def test_a_leader_that_ends_hands_over_without_its_lease_running_out(site:
         await site.until_split("chat", "60/40 Override")
         assert await leaders(site) == [other]
         assert await other.metric("beamlit_status_writes_total")
+    # Who has ended its loop and not itself would be killed by another signal.
+    await eventually(lambda: asyncio.sleep(0, leader.alive), lambda alive: not alive)
     assert leader.end() == 0
     assert "lease released" in leader.log
     # At once: one renewal may have been on its way, as a look of the other one, which looks every half second.
