@@ -482,8 +482,10 @@ class TakeoverTiming:
     """How long a Service rests whose write failed; then twice as long each time."""
     longest_rest: float = 30.0
     """The longest of these rests: rights that were missing, and are there now, are used within half a minute."""
-    at_once: int = 8
+    at_once: int = 16
     """Services written at once."""
+    of_one_namespace: int = 8
+    """So many of them are of one namespace: one whose writes are slow keeps no other from its pods."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from controller.observe.fronting import (
 from controller.observe.index import KINDS, ObjectIndex
 from controller.reconcile.applier import Applier
 from controller.runtime.queue import Backoff, Queue
+from controller.runtime.slots import Slots
 from controller.runtime.writes import Verb, Write
 from controller.store.objects import ObjectRef, StoredObject
 from controller.store.protocol import (
@@ -115,9 +116,10 @@ class ServiceLoop:
         self._not_widened: set[ObjectRef] = set()
         # How often a replica that does not lead changed the selector of a Service, lately, and until when that counts.
         self._turned: dict[ObjectRef, tuple[int, datetime]] = {}
-        # How many Services and models are being written. What is due waits unplanned until there is room: a step that
+        # The Services and models that are being written. What is due waits unplanned until there is room: a step that
         # was planned when there was a gateway must not go before one that gives clients their pods back.
-        self._in_hand = 0
+        share_of = operator.attrgetter("namespace")
+        self._slots: Slots[ObjectRef] = Slots(self._timing.at_once, self._timing.of_one_namespace, share_of)
         self._woken = asyncio.Event()
         self.counts = ServiceCounts()
 
@@ -201,17 +203,22 @@ class ServiceLoop:
                     await self._woken.wait()
             self._woken.clear()
             for number in itertools.count(1):
-                if self._in_hand >= self._timing.at_once or (ref := self._queue.take(self._clock())) is None:
+                if self._slots.is_full or (ref := self._queue.take(self._clock())) is None:
                     break
                 if number % _SERVICES_PER_TURN == 0:
                     # A change of the gateway concerns them all; the lease is renewed meanwhile.
                     await asyncio.sleep(0)
+                if not self._slots.has_room(ref):
+                    self._queue.release(ref)
+                    self._slots.wait(ref)
+                    continue
                 try:
                     self._look_at(ref, writes)
                 except Exception:
                     # A mistake of ours shows with one Service; the others go on.
                     logger.exception("service not reconciled", extra={"object": str(ref)})
                     self._queue.failed(ref, self._clock())
+                self._let_next(ref)
 
     def _look_at(self, ref: ObjectRef, writes: asyncio.TaskGroup) -> None:
         now = self._clock()
@@ -234,8 +241,8 @@ class ServiceLoop:
         acts_at = since if self._dependencies.leads() else since + self._patience(ref, now)
         rests_until = self._queue.rests_until(ref, now)
         if not since <= now or max(acts_at, rests_until or acts_at) <= now:
-            self._in_hand += 1
-            writes.create_task(self._do(ref, step)).add_done_callback(self._have_room)
+            self._slots.begin(ref)
+            writes.create_task(self._do(ref, step)).add_done_callback(lambda _: self._have_room(ref))
             return
         self._queue.release(ref)
         self._queue.add_at(ref, max(acts_at, rests_until or acts_at))
@@ -244,9 +251,15 @@ class ServiceLoop:
         self._not_widened.discard(ref)
         self._queue.succeeded(ref)
 
-    def _have_room(self, _: asyncio.Task[None]) -> None:
-        self._in_hand -= 1
+    def _have_room(self, ref: ObjectRef) -> None:
+        self._slots.end(ref)
+        self._let_next(ref)
         self._woken.set()
+
+    def _let_next(self, ref: ObjectRef) -> None:
+        """Let the next one of the same namespace be looked at, if one waits for room, and there is some."""
+        if (waiting := self._slots.next_beside(ref)) is not None:
+            self._queue.add(waiting)
 
     def _patience(self, ref: ObjectRef, now: datetime) -> timedelta:
         """Say how long a replica that does not lead watches a Service be other than it shall be.

@@ -162,3 +162,33 @@ async def test_what_gives_clients_their_pods_and_fails_itself_is_tried_again_soo
         for _ in range(40):
             await pass_time(store, clock, ready=False)
         assert not is_narrowed(store)
+
+
+class Hanging(MemoryStore):
+    """A store in which deletions in one namespace take until they are `answered`."""
+
+    def __init__(self, *objects: StoredObject) -> None:
+        super().__init__(objects)
+        self.answered = asyncio.Event()
+
+    async def delete(self, ref: ObjectRef, precondition: Precondition = UNCONDITIONAL) -> None:
+        if ref.namespace == "crowd":
+            await self.answered.wait()
+        await super().delete(ref, precondition)
+
+
+async def test_a_namespace_whose_writes_hang_keeps_no_other_from_its_pods_and_goes_on_later():
+    models = [a_model(f"m{number:02}").in_namespace("crowd") for number in range(20)]
+    needless = [a_service(f"s{each.ref.name}").in_namespace("crowd").owned_by(each.stored()) for each in models]
+    crowd = [one.stored() for one in (*models, *needless)]
+    store, clock = Hanging(*a_taken_over_service(10000), a_fronting_model("chat", 10000, "http"), *crowd), Clock()
+    async with looping(store, clock):
+        await pass_time(store, clock, ready=True)
+        assert is_narrowed(store)
+        the_gateway(store, ready=False)
+        await settled()
+        assert not is_narrowed(store)
+        assert all(one.ref in store._objects for one in needless)
+        store.answered.set()
+        await pass_time(store, clock, ready=False)
+        assert not any(one.ref in store._objects for one in needless)
