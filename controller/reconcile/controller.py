@@ -164,7 +164,7 @@ class Controller:
             self._queue.add(turn, first=True)
         for done in range(1, _OBJECTS_IN_A_ROW + 1):
             now = self._clock()
-            if self._registration.goes_first:
+            if self._registration.goes_first or (done > _OBJECTS_PER_TURN and self._registration.goes_soon):
                 break
             # What is urgent waits for no such question, and what it finds is planned before the next one.
             if not self._queue.hurries(now) and (unasked := self._triage.take()):

@@ -3,8 +3,9 @@
 First it is seen where Services lead, for a port to which clients are led is not free; then all that changed itself is
 registered, those first who ask first. So a status that says what an object has counts before anything is given away.
 
-What changed of objects that models refer to may concern any number of them, again and again: of such models some are
-registered at a time, namespaces take turns, and in between the others are decided. So are losers told of a winner.
+What changed of objects that models refer to may concern any number of them, again and again; and models are edited as
+often as anybody likes. Of such models some are registered at a time, namespaces take turns, and in between the others
+are decided. So are losers told of a winner. What a status says that was not registered before can wait for nobody.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from controller.api.registry import SERVICE
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 # So many are seen, or registered, before whatever else this process does has its turn.
 _SERVICES_PER_TURN = 100
 _OBJECTS_PER_TURN = 5
-# So many of those that something else concerns are registered before any object is decided.
+# So many of those that were edited, and of those that something else concerns, are registered before any is decided.
 _AT_ONCE = 20
 
 
@@ -42,18 +43,29 @@ class Registration:
     clock: Clock
     telemetry: Telemetry
     queue: Queue[ObjectRef]
-    # Objects that changed and were not registered since, and such whose references did.
+    # Objects that changed and were not registered since: those that are new or gone or have another status, those of
+    # which only the rest was edited, and such whose references changed.
     _changed: set[ObjectRef] = field(default_factory=set)
+    _edited: WaitingLine[ObjectRef] = field(default_factory=lambda: WaitingLine(operator.attrgetter("namespace")))
     _concerned: WaitingLine[ObjectRef] = field(default_factory=lambda: WaitingLine(operator.attrgetter("namespace")))
+    # Of each object that is registered the uid, and the status that it had then.
+    _statuses: dict[ObjectRef, tuple[str, Mapping[str, object]]] = field(default_factory=dict)
     # Services that changed, and whose slices were not looked at since.
     _unseen: set[ObjectRef] = field(default_factory=set)
 
     def take(self, changes: IndexChanges) -> None:
         """Take in what changed."""
-        self._changed |= changes.models & changes.objects
-        for ref in self.in_order(ref for ref in changes.models - changes.objects if ref not in self._concerned):
-            self._concerned.add(ref)
+        edited = {ref for ref in changes.models & changes.objects if self._is_only_edited(ref)}
+        self._changed |= (changes.models & changes.objects) - edited
+        for line, refs in ((self._edited, edited), (self._concerned, changes.models - changes.objects)):
+            for ref in self.in_order(ref for ref in refs if ref not in line):
+                line.add(ref)
         self._unseen.update(ref for ref in changes.objects if ref.kind == SERVICE.kind)
+
+    def _is_only_edited(self, ref: ObjectRef) -> bool:
+        """Whether an object is registered with the status that it has."""
+        stored = self.index.stored(ref)
+        return stored is not None and self._statuses.get(ref) == (stored.uid, stored.status)
 
     @property
     def goes_first(self) -> bool:
@@ -61,9 +73,14 @@ class Registration:
         return bool(self._changed)
 
     @property
+    def goes_soon(self) -> bool:
+        """Whether an object was edited that is to be registered once a few others are decided."""
+        return bool(self._edited)
+
+    @property
     def waits(self) -> bool:
         """Whether there is more to register, or to tell."""
-        return bool(self._changed or self._concerned or self.observer.tells)
+        return bool(self._changed or self._edited or self._concerned or self.observer.tells)
 
     async def run(self) -> None:
         """See and register all that changed until now, and meanwhile; and a part of what that concerns."""
@@ -73,7 +90,7 @@ class Registration:
 
     def finish(self, ref: ObjectRef) -> None:
         """Register an object that is about to be decided, if that is still to be done."""
-        if ref in self._concerned:
+        if ref in self._edited or ref in self._concerned:
             self._register(ref)
 
     def in_order(self, refs: Iterable[ObjectRef]) -> list[ObjectRef]:
@@ -113,14 +130,19 @@ class Registration:
             part = set(self._changed)
 
     def _part(self) -> Iterator[ObjectRef]:
-        for _ in range(_AT_ONCE):
-            if (ref := self._concerned.take()) is None:
-                return
-            yield ref
+        for line in (self._edited, self._concerned):
+            for _ in range(_AT_ONCE):
+                if (ref := line.take()) is None:
+                    break
+                yield ref
 
     def _register(self, ref: ObjectRef) -> None:
         self._changed.discard(ref)
+        self._edited.discard(ref)
         self._concerned.discard(ref)
+        self._statuses.pop(ref, None)
+        if stored := self.index.stored(ref):
+            self._statuses[ref] = stored.uid, stored.status
         for other in self._registered(ref):
             self.queue.add(other)
 

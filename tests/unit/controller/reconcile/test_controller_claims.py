@@ -118,6 +118,22 @@ async def test_a_crowd_at_one_service_that_changes_all_the_time_keeps_nobody_fro
         assert {f"m{each:03}" for each in range(100)} <= set(running.order)
 
 
+async def test_a_crowd_that_is_edited_all_the_time_keeps_nobody_from_being_decided():
+    crowd = [sharing(f"m{each:03}").in_namespace("crowd") for each in range(100)]
+    store = MemoryStore(stored(*a_crowd(100), a_model("z").with_remote("r").fronting("a"), SERVICES[0]))
+    async with controlled(store, ports=IN_A_CLUSTER) as running:
+        await settled(rounds=500)
+        running.order.clear()
+        store.put(a_slice().ready("10.0.0.1").stored())
+        for version in range(2, 200):
+            # More than are registered at a time.
+            edited = [crowd[(version * 6 + each) % 100].with_remote(f"r{version}") for each in range(6)]
+            store.put(*(one.stored(version=f"{version}0", status=store[one.ref].status) for one in edited))
+            await settled(rounds=1)
+        assert "z" in running.order
+        assert {f"m{each:03}" for each in range(100)} <= set(running.order)
+
+
 async def test_when_the_winner_of_a_crowd_goes_the_next_is_served_and_all_others_hear_of_it():
     store = MemoryStore(stored(*a_crowd(300)))
     async with controlled(store, ports=IN_A_CLUSTER) as running:
