@@ -100,8 +100,9 @@ class Sessions:
         self._early: dict[int, RequestArrived] = {}
         # Strangers are told of what is published after all others.
         self._behind: dict[int, tuple[ClientStream, list[set[ResourceKey]]]] = {}
-        # And those whose sessions do something in parts, once that is done.
-        self._missed: dict[int, set[ResourceKey]] = {}
+        # And those whose sessions do something in parts, once that is done: of the snapshot that there was then. Of a
+        # newer one they are told with its own changes.
+        self._missed: dict[int, tuple[Snapshot, set[ResourceKey]]] = {}
         self._begun = asyncio.Event()
         self._round = Round()
 
@@ -185,15 +186,16 @@ class Sessions:
         """Whether an event may take some ten milliseconds, or has to wait for one that does."""
         if isinstance(event, RequestArrived):
             return bool(self._snapshots) and self._takes_long(event.stream, event.request)
-        session = event.stream.session
-        return session is not None and (event.stream.number in self._missed or session.much_is_due)
+        stream, session = event.stream, event.stream.session
+        # What is done in parts goes by the moment at which it began: what is due since then is looked at behind it.
+        waits = stream.turn.locked() or stream.number in self._missed
+        return session is not None and (waits or session.much_is_due)
 
     def _handle(self, event: RequestArrived | WaitEnded) -> None:
         match event:
             case RequestArrived():
                 self._answer_arrived(event)
-            # What is done in parts looks at what waits, too, and says when to look again.
-            case WaitEnded(stream) if stream in self.streams and stream.session and not stream.turn.locked():
+            case WaitEnded(stream) if stream in self.streams and stream.session:
                 self._step(stream, stream.session.tick(session_clock()))
 
     async def _handle_in_parts(self, event: RequestArrived | WaitEnded) -> None:
@@ -207,7 +209,7 @@ class Sessions:
             elif stream.number not in self._missed and (session := stream.session) is not None:
                 await self._go_on(stream, lambda: session.tick(session_clock()))
             while (missed := self._missed.pop(stream.number, None)) is not None:
-                await self._go_on(stream, partial(self._publishing, stream, missed))
+                await self._go_on(stream, partial(self._publishing, stream, *missed))
 
     async def _go_on(self, stream: ClientStream, begin: Callable[[], Parts[Output]]) -> None:
         """Have a session do something part by part, for as long as its stream is there."""
@@ -235,8 +237,9 @@ class Sessions:
                 note_changes(stream, changed)
                 if not stream.trusted:
                     self._behind.setdefault(stream.number, (stream, []))[1].append(changed)
-                elif stream.turn.locked() or session.much_is_due:
-                    self._missed.setdefault(stream.number, set()).update(changed)
+                elif stream.turn.locked() or stream.number in self._missed or session.much_is_due:
+                    _, missed = self._missed.get(stream.number, (snapshot, set()))
+                    self._missed[stream.number] = snapshot, missed | changed
                     self._events.put_nowait(WaitEnded(stream))
                 else:
                     self._step(stream, session.publish(snapshot, changed, session_clock()))
@@ -256,7 +259,8 @@ class Sessions:
                 stream, changes = self._behind.pop(next(iter(self._behind)))
                 async with stream.turn:
                     if stream in self.streams:
-                        self._step(stream, self._publishing(stream, changes[0].union(*changes[1:])))
+                        changed = changes[0].union(*changes[1:])
+                        self._step(stream, self._publishing(stream, self._snapshot_of(stream.node), changed))
 
     def _snapshot_of(self, node: Node) -> Snapshot:
         """Return what a client may see: nothing, if nothing was published for its scope."""
@@ -293,9 +297,9 @@ class Sessions:
         assert isinstance(request, SotwRequest)
         return session.receive(request, session_clock())
 
-    def _publishing(self, stream: ClientStream, changed: set[ResourceKey]) -> Parts[Output]:
+    def _publishing(self, stream: ClientStream, snapshot: Snapshot, changed: set[ResourceKey]) -> Parts[Output]:
         assert stream.session is not None
-        return stream.session.publish(self._snapshot_of(stream.node), changed, session_clock())
+        return stream.session.publish(snapshot, changed, session_clock())
 
     def _check_types(self, stream: ClientStream) -> None:
         if stream.session is not None and len(stream.session.types) > MAX_TYPES_PER_STREAM:

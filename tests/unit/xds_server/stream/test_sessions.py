@@ -1,14 +1,17 @@
 """The task that holds all sessions: who is sent what is published for which scope."""
 
 import asyncio
+import contextlib
 import gc
 import weakref
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry
-from scripted import DeltaScript, SotwScript, cluster, endpoints, model
+from scripted import DeltaScript, SotwScript, cluster, endpoints, model, route
 
+from controller.api.timing import REAL
 from tests.support.waiting import PATIENCE, time_limit
 from xds_server.snapshot.scope import GATEWAY, Role, Scope
 from xds_server.snapshot.snapshot import CLUSTER, EMPTY, ENDPOINT, ROUTE, SECRET, Resource, ResourceKey, Snapshot
@@ -25,13 +28,20 @@ STRANGER, MEMBER = ClientStanding(authorised=False, trusted=False), ClientStandi
 EVERYTHING = DeltaRequest(CLUSTER, subscribe=("*",))
 
 
-@pytest.fixture
-async def sessions():
-    sessions = Sessions("test", ClientAdmission("token"), ClientTelemetry(lambda _: None, CollectorRegistry()))
+@contextlib.asynccontextmanager
+async def running(timing=REAL.streams):
+    telemetry = ClientTelemetry(lambda _: None, CollectorRegistry())
+    sessions = Sessions("test", ClientAdmission("token"), telemetry, timing)
     task = asyncio.create_task(sessions.run())
     yield sessions
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def sessions():
+    async with running() as sessions:
+        yield sessions
 
 
 class Client:
@@ -139,6 +149,23 @@ async def test_a_short_request_is_answered_between_the_parts_of_a_long_one_and_o
     await behind
     heard = [client.stream.outbox.get_nowait() for _ in range(client.stream.outbox.qsize())]
     assert {one.key.name for answer in heard for one in answer.resources} == {"a", "b"}
+
+
+async def test_a_wait_that_ends_while_the_session_has_something_in_parts_is_looked_at_behind_it():
+    """A route waits for the ACK of its cluster, and goes without it in the end."""
+    async with running(replace(REAL.streams, make_before_break=0.01)) as sessions:
+        publish(sessions, GATEWAY, cluster("a"), route("r", "a"))
+        client = await Client(sessions, GATEWAY).ask()
+        await client.stream.outbox.get()
+        await client.ask(DeltaRequest(ROUTE, subscribe=("r",)))
+        assert client.hears_nothing
+        loop, due = asyncio.get_running_loop(), client.stream.timer.when()
+        async with client.stream.turn, time_limit(PATIENCE):
+            while loop.time() <= due + 0.01:  # noqa: ASYNC110 - until its timer has fired
+                await asyncio.sleep(0)
+        async with time_limit(PATIENCE):
+            there = await client.stream.outbox.get()
+        assert [one.key.name for one in there.resources] == ["r"]
 
 
 async def test_a_stream_that_is_closed_is_not_gone_on_with(sessions):
