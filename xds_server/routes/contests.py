@@ -11,6 +11,8 @@ none of another namespace goes before: they would be called by its clients (docs
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -35,41 +37,67 @@ class Contender(NamedTuple):
     key: RouteKey
 
 
+class _Contest:
+    """The contenders for one thing: those who are served there already, and the newcomers of each namespace, in order.
+
+    So whoever has thousands say that they have it costs others no look at all of them.
+    """
+
+    def __init__(self) -> None:
+        self._in_order: dict[str | None, list[Contender]] = {}
+        self._led: Counter[str] = Counter()
+
+    def add(self, one: Contender) -> None:
+        insort(self._in_order.setdefault(_group(one), []), one)
+        self._led.update([one.key.namespace] if one.rank == LEFT else [])
+
+    def remove(self, one: Contender) -> None:
+        group = self._in_order[_group(one)]
+        del group[bisect_left(group, one)]
+        if not group:
+            del self._in_order[_group(one)]
+        if one.rank == LEFT:
+            self._led[one.key.namespace] -= 1
+            self._led += Counter()  # drops who has none any more
+
+    def winner(self) -> RouteKey | None:
+        groups = (None, *self._led) if self._led else tuple(self._in_order)
+        firsts = (self._in_order[one][0] for one in groups if one in self._in_order)
+        first = min(firsts, default=None)
+        return first.key if first else None
+
+
+def _group(one: Contender) -> str | None:
+    return one.key.namespace if one.newcomer else None
+
+
 class Contests:
     """Which routes say that they have what, and who has it."""
 
     def __init__(self) -> None:
-        self._contenders: dict[int | str, dict[RouteKey, Contender]] = {}
+        self._contests: dict[int | str, _Contest] = {}
         self._claims: dict[RouteKey, Mapping[int | str, Contender]] = {}
 
     def claim(self, key: RouteKey, claims: Mapping[int | str, Contender]) -> frozenset[RouteKey]:
         """Claim these ports and hosts and no others; return the other routes that won or lost something by it."""
         before = self._claims.pop(key, {})
+        if claims:
+            self._claims[key] = claims
         if before == claims:
-            if claims:
-                self._claims[key] = claims
             return frozenset()
         things = before.keys() | claims.keys()
         winners = {thing: self.winner(thing) for thing in things}
-        for thing in before.keys() - claims.keys():
-            del self._contenders[thing][key]
-            if not self._contenders[thing]:
-                del self._contenders[thing]
+        for thing, standing in before.items():
+            self._contests[thing].remove(standing)
         for thing, standing in claims.items():
-            self._contenders.setdefault(thing, {})[key] = standing
-        if claims:
-            self._claims[key] = claims
-        changes = ((winners[thing], self.winner(thing)) for thing in things)
+            self._contests.setdefault(thing, _Contest()).add(standing)
+        changes = [(winners[thing], self.winner(thing)) for thing in things]
+        for thing in before.keys() - claims.keys():
+            if self.winner(thing) is None:
+                del self._contests[thing]
         return frozenset(one for was, now in changes if was != now for one in (was, now) if one not in (None, key))
 
     def winner(self, thing: int | str) -> RouteKey | None:
         """Say who has a port or a host; None if nobody says so."""
-        contenders = self._contenders.get(thing)
-        if not contenders:
-            return None
-        led = {one.key.namespace for one in contenders.values() if one.rank == LEFT}
-
-        def order(one: Contender) -> tuple[bool, Contender]:
-            return bool(led) and one.newcomer and one.key.namespace not in led, one
-
-        return min(contenders.values(), key=order).key
+        contest = self._contests.get(thing)
+        return contest.winner() if contest else None
