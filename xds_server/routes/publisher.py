@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
@@ -24,6 +24,9 @@ from xds_server.snapshot.scope import GATEWAY, Scope
 from xds_server.snapshot.snapshot import Resource, ResourceKey, Snapshot
 
 _ROUTES_PER_TURN = 5
+
+# After so many a snapshot is published, and what has changed meanwhile is taken in. Namespaces take turns.
+_ROUTES_PER_SNAPSHOT = 20
 
 # Certificates are looked at again once one of them has expired, or after this many seconds: clocks are set, too.
 _LOOKS_AT_ENDS = 3600.0
@@ -58,7 +61,7 @@ class Publisher:
         self._index = RouteIndex(options.controller_class, options.ask, options.read_shadowed)
         self._translator = RouteTranslator(self._index, options)
         self._assemblies = {GATEWAY: self._new_assembly(GATEWAY)}
-        self._due: set[RouteKey] = set()
+        self._due: dict[str, dict[RouteKey, None]] = {}  # by namespace, the one whose turn is next first
         self._turn = asyncio.Lock()
         self._ends: dict[RouteKey, datetime] = {}
         self._expiry: asyncio.Task[None] | None = None
@@ -74,21 +77,27 @@ class Publisher:
         what a snapshot lacks: without the wait, statuses lost with a disk would take down what still serves.
         """
         batches = self._store.watch(KINDS)
+        coming = asyncio.ensure_future(anext(batches, None))
         with contextlib.closing(self):
-            async for batch in batches:
-                async with self._turn:
-                    self._apply(batch)
-                    if not self.published:
-                        await self._until_decided(batches)
-                    await self._publish()
+            try:
+                while (batch := await coming) is not None:
+                    async with self._turn:
+                        self._apply(batch)
+                        if not self.published:
+                            await self._until_decided(batches)
+                    coming = asyncio.ensure_future(anext(batches, None))
+                    await self._publish(until=coming.done)
+                await self._publish()
+            finally:
+                coming.cancel()
 
     async def replace_default_remote(self, default_remote: RemoteBackend) -> None:
         """Serve with another credential of the default backend from now on."""
         async with self._turn:
             self._translator.replace_default_remote(default_remote)
-            self._due |= self._index.routes()
-            if self.published:
-                await self._publish()
+            self._add_due(self._index.routes())
+        if self.published:
+            await self._publish()
 
     def close(self) -> None:
         """Stop all timers."""
@@ -135,19 +144,34 @@ class Publisher:
 
     def _apply(self, batch: Batch) -> None:
         routes, objects = self._index.apply(batch)
-        self._due |= routes
+        self._add_due(routes)
         service = self._options.gateway_service
         if (
             service
             and ObjectRef(SERVICE.kind, *service) in objects
             and self.gateway_size.set_ready(self._index.ready_envoys(*service))
         ):
-            self._due |= self._index.limited()
+            self._add_due(self._index.limited())
+
+    def _add_due(self, keys: Iterable[RouteKey]) -> None:
+        for key in sorted(keys):
+            self._due.setdefault(key.namespace, {})[key] = None
+
+    def _take_due(self, most: int) -> Iterator[RouteKey]:
+        """Take one of each namespace in turn."""
+        while self._due and most > 0:
+            namespace = next(iter(self._due))
+            keys = self._due.pop(namespace)
+            yield (key := next(iter(keys)))
+            del keys[key]
+            if keys:
+                self._due[namespace] = keys
+            most -= 1
 
     async def _publish_resized(self) -> None:
         async with self._turn:
-            self._due |= self._index.limited()
-            await self._publish()
+            self._add_due(self._index.limited())
+        await self._publish()
 
     async def _say_what_expired(self) -> None:
         """Look again at routes whose certificates end, as long as there are any."""
@@ -156,9 +180,9 @@ class Publisher:
             await asyncio.sleep(min(max(left, 1.0), _LOOKS_AT_ENDS))
             async with self._turn:
                 now = datetime.now(UTC)
-                self._due |= {key for key, ends in self._ends.items() if ends <= now}
-                if self._due:
-                    await self._publish()
+                self._add_due(key for key, ends in self._ends.items() if ends <= now)
+            if self._due:
+                await self._publish()
 
     def _note_ends(self, translated: dict[RouteKey, TranslatedRoute], now: datetime) -> None:
         """Note which certificates are still to end."""
@@ -170,8 +194,18 @@ class Publisher:
         if self._ends and (self._expiry is None or self._expiry.done()):
             self._expiry = asyncio.create_task(self._say_what_expired())
 
-    async def _publish(self) -> None:
-        due, self._due = sorted(self._due), set()
+    async def _publish(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Publish some of what is due, and then the rest `until` there is something to be taken in first."""
+        is_first = True
+        while is_first or (self._due and not until()):
+            async with self._turn:
+                await self._publish_some()
+            is_first = False
+
+    async def _publish_some(self) -> None:
+        # The first snapshot is whole: an Envoy that reconnects loses what it lacks.
+        most = _ROUTES_PER_SNAPSHOT if self.published else sum(map(len, self._due.values()))
+        due = list(self._take_due(most))
         now = datetime.now(UTC)
         translated: dict[RouteKey, TranslatedRoute] = {}
         for number, key in enumerate(due):
@@ -184,7 +218,8 @@ class Publisher:
             scope: self._assembly(scope).replace(changes) for scope, changes in self._changes(translated).items()
         }
         for key, one in translated.items():
-            self._due |= self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left)
+            # Who waited for a port that was left just now is due next.
+            self._add_due(self._index.set_published(key, one.problems, one.remotes, one.accepted, one.left))
         self._note_ends(translated, now)
         is_first, self.published = not self.published, True
         for scope, assembly in self._assemblies.items():
@@ -192,8 +227,6 @@ class Publisher:
                 self._sink.publish(assembly.snapshot, changed.get(scope, frozenset()), scope)
         if due:
             self._on_change(frozenset(due))
-        if self._due:
-            await self._publish()  # for who waited for a port that was left just now
 
     def _changes(
         self, translated: dict[RouteKey, TranslatedRoute]

@@ -1,10 +1,12 @@
 """When a model is served, and when it no longer is."""
 
+import asyncio
+
 from controller.api.contract.status import Condition, ModelDeploymentStatus
 from controller.api.kubernetes.endpoints import MOST
 from tests.support.objects import a_model, a_slice
 from tests.support.publishing import publishing
-from tests.support.routes import A, a_remote, a_route
+from tests.support.routes import A, a_remote, a_route, a_route_with
 from tests.support.store import settled
 from xds_server.snapshot.snapshot import ENDPOINT
 
@@ -76,3 +78,32 @@ async def test_of_a_service_with_very_many_endpoints_envoys_are_told_some():
     async with publishing((stored(route=a_route()), a_slice()._with(many, "endpoints").stored())) as this:
         body = this.published.snapshot.by_type[ENDPOINT]["model/default/a/local"].body
         assert body.count(b"10.0.") == MOST
+
+
+def of_a_crowd(version, **local):
+    """Many models of one namespace."""
+    for number in range(300):
+        route = a_route_with(port=1_000 + number, **local)
+        route = route.model_copy(update={"local": route.local.model_copy(update={"namespace": "crowd"})})
+        status = ModelDeploymentStatus(observed_generation=1, route=route).as_object()
+        yield a_model(f"m{number:03}").in_namespace("crowd").stored(status=status, version=version)
+
+
+async def test_what_many_models_of_one_namespace_make_due_keeps_no_endpoint_of_another_waiting():
+    objects = [stored(route=a_route()), a_slice().ready("10.0.0.1").stored(), *of_a_crowd("1")]
+    async with publishing(objects) as this:
+        while not this.looked_at:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert this.looked_at == [frozenset(this.publisher.routes())], "the first snapshot is whole"
+        this.looked_at.clear()
+        this.store.put(*of_a_crowd("2", max_requests_per_replica=3))
+        while not this.looked_at:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        this.store.put(a_slice().ready("10.0.0.2").stored(version="2"))
+        while not any(A in some for some in this.looked_at):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert b"10.0.0.2" in this.published.snapshot.by_type[ENDPOINT]["model/default/a/local"].body
+        assert sum(map(len, this.looked_at)) <= 60
+        while sum(map(len, this.looked_at)) < 301:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        this.published.snapshot.check()
