@@ -91,8 +91,7 @@ class Overload(ForeignValue):
     tells that it was found so on a way back, which a metric had called safe.
     `brokenOffAt` is when the demand was not below every target any more, or no less might leave, after one of these had
     been so (waits.py).
-    `headsFor` is the share that it is on the way to, by `maxStep` a second. `withdrawnAt` is when everything came back
-    because no metric could be read.
+    `withdrawnAt` is when everything came back because no metric could be read.
     """
 
     since: AwareDatetime
@@ -111,7 +110,6 @@ class Overload(ForeignValue):
     over_at: AwareDatetime | None = None
     enough_share: Percent | None = None
     misled: bool = False
-    heads_for: Percent | None = None
     broken_off_at: AwareDatetime | None = None
     withdrawn_at: AwareDatetime | None = None
 

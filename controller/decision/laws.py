@@ -62,9 +62,7 @@ def follow(terms: Terms, facts: Facts, memory: Memory, now: datetime) -> Memory:
         left: Overload | None = _unknown(terms, facts, overload, now)
     else:
         left = _clear_or_not(terms, facts, measured, overload, now)
-    if left is None:
-        left = Look(terms, facts, overload, now).end(memory.split) if is_proportional(terms) else None
-    elif left.withdrawn_at is None:
+    if left is not None and left.withdrawn_at is None:
         if is_proportional(terms):
             # A step is of one split: what stays is compared as it is measured, and not only the demand behind it.
             of_one = measure(facts, memory.having(stayed=None), settles(terms)) if memory.stayed else measured

@@ -98,19 +98,16 @@ class Look:
         look = self._with(share=share, probing_since=None, **self._counted())
         demands = [one for one in measured if isinstance(one.demand, Demand)]
         waits = any(isinstance(one.demand, NotYet) for one in measured)
+        is_elsewhere = stepped is not None and in_force is not None and in_force.remote != share
         if demands and not waits:
             look = look._with(**look._waiting(measured))
-        if look._too_early(in_force):
+        too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
+        if is_elsewhere or too_early:
             return look.overload
-        if (again := min(look._again(measured), bound)) > share:
-            return look._towards(again, {"below_since": None})
+        if (again := look._within_max_step(min(look._again(measured), bound))) > share:
+            return look._stepped(again, {"below_since": None})
         surely = max(map(look._surely, measured), default=0)
         more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0), default=(0, None))
-        heads_for = look.overload.heads_for
-        if heads_for is not None and (waits or not demands) and heads_for >= max(surely, more):
-            return look._goes_on(min(heads_for, bound))
-        if heads_for is not None and not waits and demands:
-            look = look._with(heads_for=None)  # what is measured now tells where to go
         if surely > max(share, more):
             return look._up(min(surely, bound), 1.0)
         if decides is None:
@@ -125,20 +122,6 @@ class Look:
             enough = max(look.least_away(), *(look._enough(one) for one in demands))
             return look._back(max(enough, share - look._step_back(measured)))
         return look.overload
-
-    def end(self, in_force: Split | None) -> Overload | None:
-        """Send nothing any more: at once, or by `maxStep` a second."""
-        if self.terms.behavior.max_step is None:
-            return None
-        return self.overload if self._too_early(in_force) else self._back(0)
-
-    def _too_early(self, in_force: Split | None) -> bool:
-        """Whether the last step is not in force yet, or so lately that there is no other one."""
-        overload, stepped = self.overload, self.overload.stepped_at
-        if stepped is None:
-            return False
-        is_elsewhere = in_force is not None and in_force.remote != overload.share
-        return is_elsewhere or self.now - stepped < self.terms.behavior.step_interval
 
     def least_away(self) -> int:
         """Say how many percent leave at the least, whatever is measured: what stays was too much for the replicas.
@@ -271,13 +254,12 @@ class Look:
         stays what it was only where that is known; otherwise it is counted anew. Full replicas tell both at once: a
         share that leaves them just what they serve is too little for so many requests.
         """
-        overload, change, heads_for = self.overload, self.change(), wanted
-        wanted = self._within_max_step(wanted)
+        overload, change, wanted = self.overload, self.change(), self._within_max_step(wanted)
         stepped, share, enough = overload.stepped_at, overload.share, overload.enough_share
         if wanted == share and stepped:
             return overload
         if wanted <= share:
-            return self._towards(heads_for, {})
+            return self._stepped(wanted, {})
         goes_back = enough is not None and share < enough
         learned: dict[str, Any] = {"over_at": self.now, "misled": overload.misled or goes_back}
         if not overload.rate or enough is None or wanted > enough or change in ("as many", "fewer"):
@@ -286,47 +268,25 @@ class Look:
             if overload.over_share is None or not self._rises():
                 full = 100 - math.ceil((100 - share) / times)
                 learned |= {"over_share": full, "replicas": self.facts.local.ready}
-        return self._towards(heads_for, learned)
+        return self._stepped(wanted, learned)
 
     def _within_max_step(self, wanted: int) -> int:
-        """Say how far it goes now: what was not used of `maxStep` is not saved for later."""
-        behavior, share, stepped = self.terms.behavior, self.overload.share, self.overload.stepped_at
-        if behavior.max_step is None:
+        most, stepped = self.terms.behavior.max_step, self.overload.stepped_at
+        if most is None:
             return wanted
-        due = behavior.max_step
-        if stepped:
-            # As much as is due by now in whole percent; `moments` has when that is one, to the microsecond.
-            elapsed = min(self.now - stepped, max(behavior.step_interval, timedelta(seconds=1)))
-            due = math.floor(behavior.max_step * elapsed.total_seconds() + _ROUNDED)
-        return min(max(wanted, share - due), share + due)
-
-    def _towards(self, wanted: int, learned: dict[str, Any]) -> Overload:
-        """Go there as far as `maxStep` lets it, and on from there until something else is measured."""
-        share = self._within_max_step(wanted)
-        if share == self.overload.share and self.overload.stepped_at:
-            return self.overload
-        return self._stepped(share, {"heads_for": wanted if share != wanted else None, **learned})
-
-    def _goes_on(self, wanted: int) -> Overload | None:
-        """Take the next step there: what was measured before the last one told it, and nothing has told otherwise."""
-        overload = self.overload
-        if wanted < overload.share:
-            wanted = max(wanted, min(self.least_away(), overload.share))
-        share = self._within_max_step(wanted)
-        if not share:
-            return None
-        was_enough = share > overload.share and overload.enough_share == overload.share
-        return self._towards(wanted, {"enough_share": share} if was_enough else {})
+        # As much as is due by now in whole percent; `moments` has when that is one, to the microsecond.
+        due = math.floor(most * (self.now - stepped).total_seconds() + _ROUNDED) if stepped else most
+        return min(wanted, self.overload.share + due)
 
     def _back(self, wanted: int) -> Overload | None:
         """Send less; None when nothing is left. While as many requests arrive, what left until now was enough."""
         share = self.overload.share
         if wanted >= share:
             return self.overload
-        if not self._within_max_step(wanted):
+        if not wanted:
             return None
         learns = self.change() == "as many"
-        return self._towards(wanted, {"enough_share": share} if learns else {})
+        return self._stepped(wanted, {"enough_share": share} if learns else {})
 
     def _stepped(self, share: int, learned: dict[str, Any]) -> Overload:
         turns = share > self.overload.share and self.overload.share < self.overload.before_steps

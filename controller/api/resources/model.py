@@ -121,8 +121,8 @@ class Behavior(ApiValue):
     tolerance: Tolerance = 0.1
     """How far below its target a metric must be to count as clear, as a fraction of the target."""
     max_step: Annotated[Percent, Field(ge=1)] | None = None
-    """The largest change of the share in one second, in percent, when mode is Proportional: of what is measured, when
-    requests leave and when they return. What was not used is not saved up. Default: no limit."""
+    """The largest increase of the share in one second, in percent, when mode is Proportional. What was not used counts
+    for the next increase; what returns is not bounded by it. Default: no limit."""
     step_interval: Interval = timedelta(seconds=1)
     """The time between two steps of the share."""
     on_unknown: Literal["Hold", "Local", "Remote"] = "Hold"
