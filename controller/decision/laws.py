@@ -143,10 +143,12 @@ def _clear_or_not(
 
     It is clear once below the target by the tolerance, and no longer when half of that is used up.
     """
-    if any(isinstance(one.demand, NotYet) for one in measured):
-        return overload  # what is measured next tells
-    if not _is_clear(terms, measured, overload):
+    waits = any(isinstance(one.demand, NotYet) for one in measured)
+    known = [one for one in measured if isinstance(one.demand, Demand)] if waits else measured
+    if not _is_clear(terms, known, overload):
         return _broken_off(overload, now)
+    if waits:
+        return overload  # what is measured next tells
     at = measured_at(facts, now)
     here = max(one for one in (at, overload.since, overload.probing_since, overload.stepped_at) if one)
     since = waits_since(overload.cleared_since, rested_at(terms, overload), here, now)

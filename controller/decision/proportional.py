@@ -99,13 +99,13 @@ class Look:
         demands = [one for one in measured if isinstance(one.demand, Demand)]
         waits = any(isinstance(one.demand, NotYet) for one in measured)
         is_elsewhere = stepped is not None and in_force is not None and in_force.remote != share
-        if demands and not waits:
+        if demands:
             look = look._with(**look._waiting(measured))
         too_early = stepped is not None and self.now - stepped < self.terms.behavior.step_interval
         if is_elsewhere or too_early:
             return look.overload
         if (again := look._within_max_step(min(look._again(measured), bound))) > share:
-            return look._stepped(again, {"below_since": None})
+            return look._stepped(again, {})
         surely = max(map(look._surely, measured), default=0)
         more, decides = max(((look._more(one), one) for one in demands), key=itemgetter(0), default=(0, None))
         if surely > max(share, more):
@@ -291,7 +291,10 @@ class Look:
     def _stepped(self, share: int, learned: dict[str, Any]) -> Overload:
         turns = share > self.overload.share and self.overload.share < self.overload.before_steps
         is_new = self.overload.series_since is None or turns or self._settled()
-        series = {"before_steps": self.overload.share, "series_since": self.now} if is_new else {}
+        series: dict[str, Any] = {"before_steps": self.overload.share, "series_since": self.now} if is_new else {}
+        if share > self.overload.share and (self.overload.cleared_since or self.overload.below_since):
+            # What was waited for is not so, whatever told it.
+            series |= {"cleared_since": None, "below_since": None, "broken_off_at": self.now}
         return self._with(share=share, stepped_at=self.now, **series, **learned).overload
 
     def _step_back(self, measured: Iterable[Projected]) -> int:
@@ -308,17 +311,19 @@ class Look:
             return 100
         return max(min(round(100 * (told / behavior.restore_after)), 100), 1)
 
-    def _waiting(self, measured: Iterable[Projected]) -> dict[str, Any]:
+    def _waiting(self, measured: Collection[Projected]) -> dict[str, Any]:
         """Say since when every metric is below its target by the tolerance, with what is away now.
 
         A metric that varies by chance is below what it is kept at. It is not waited for where no less may leave.
         """
         since = self.overload.below_since
         tolerance = self.terms.behavior.tolerance / (2 if since else 1)
-        signals = [one.signal for one in measured]
+        signals = [one.signal for one in measured if not isinstance(one.demand, NotYet)]
         is_below = all(one.state != "Unknown" and one.most < 1 - noise(self.terms, one) - tolerance for one in signals)
         if not is_below:
             return {"below_since": None, "broken_off_at": self.now} if since else {}
+        if len(signals) < len(measured):
+            return {}  # what is measured next tells
         is_bound = self.change() == "as many" or (self._uncounted() and self.overload.misled)
         if since is None and is_bound and self.least_away() >= self.overload.share:
             return {}
