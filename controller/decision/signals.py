@@ -72,11 +72,12 @@ def compare(metric: MetricSpec, sample: Sample, replicas: int) -> Signal:
     if measured.lacks:
         found = found._replace(most=Decimal("Infinity"))
     least, most = _multiple(found.least, wanted), _multiple(found.most, wanted)
-    if measured.lacks and found.least < wanted:
-        unknown = _unknown(name, written, measured.lacks)
-        return replace(unknown, at=sample.at, least=least, most=most, at_least=True)
     declared = metric.source.window if isinstance(metric.source, MetricByName) else None
     window, window_from = (measured.window, measured.window_from) if declared is None else (declared, WindowFrom.SPEC)
+    if measured.lacks and found.least < wanted:
+        unknown = _unknown(name, written, measured.lacks)
+        dated = replace(unknown, at=sample.at, window=window, window_from=window_from)
+        return replace(dated, least=least, most=most, at_least=True)
     return Signal(
         name=name,
         target=written,

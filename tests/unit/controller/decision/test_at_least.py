@@ -145,3 +145,11 @@ def test_a_part_is_nothing_to_compare_the_number_of_requests_with():
     for lacks, ratios in ((SILENT, {}), (None, {"Requests 100": 3.0})):
         found = follow(terms, replace(measured(300, 1, lacks), traffic=counted), memory, at(1)).overload
         assert found is not None and found.ratios == ratios
+
+
+@pytest.mark.parametrize("in_flight", [50, 150])
+def test_a_part_of_an_average_is_of_its_window_too(in_flight):
+    """Or it would be taken for a measurement of after the last step, below the target as well."""
+    window = timedelta(seconds=300)
+    part = Measurement(Decimal(in_flight), window=window, lacks=SILENT)
+    assert compare(METRIC, Known(part, START), 1).window == window
