@@ -122,11 +122,18 @@ class Answer:
 def answer_of(body: bytes, status: int = 200) -> Answer:
     """Read an answer: a number, or the sum of several series as the HPA takes it. Raises SourceError."""
     answer, age = _answer(body, status), None
+    warnings, infos = _texts(answer.get("warnings")), _texts(answer.get("infos"))
+    partial = [one for one in warnings if not one.startswith(_OF_THE_QUERY)]
+    if answer.get("isPartial") is True:
+        partial.append("isPartial")
+    lacks = Unknown(_words(f"the answer lacks a part: {_listed(partial)}"), cause=Cause.NOT_ANSWERING)
     match answer.get("data"):
         case {"resultType": "scalar", "result": [_, str(number)]}:
             value = _number(number)
         case {"resultType": "vector", "result": list(found)}:
             series, age = _without_age(found)
+            if partial and not series:
+                raise SourceError(lacks.why, Cause.NOT_ANSWERING)  # who was not asked may have it
             value = _sum(series)
         case {"resultType": "string"}:
             raise SourceError("the answer is a text, not a number", Cause.INVALID)
@@ -134,11 +141,6 @@ def answer_of(body: bytes, status: int = 200) -> Answer:
             raise SourceError("the answer is a range of values: ask for one, as with avg_over_time", Cause.INVALID)
         case _:
             raise SourceError("the answer is not as Prometheus answers")
-    warnings, infos = _texts(answer.get("warnings")), _texts(answer.get("infos"))
-    partial = [one for one in warnings if not one.startswith(_OF_THE_QUERY)]
-    if answer.get("isPartial") is True:
-        partial.append("isPartial")
-    lacks = Unknown(_words(f"the answer lacks a part: {_listed(partial)}"), cause=Cause.NOT_ANSWERING)
     return Answer(value, _listed([*warnings[:_MOST_NOTES], *infos]), age, lacks if partial else None)
 
 

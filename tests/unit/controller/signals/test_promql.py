@@ -236,3 +236,9 @@ def test_no_data_breaks_the_reader(data):
     body = json.dumps({"status": "success", "data": data, "warnings": data}).encode()
     with pytest.raises(SourceError):
         answer_of(body)
+
+
+def test_no_series_in_an_incomplete_answer_is_no_wrong_name():
+    with pytest.raises(SourceError, match="the answer lacks a part: a store is away") as raised:
+        answer_of(answer("vector", [], warnings=["a store is away"]))
+    assert raised.value.cause == Cause.NOT_ANSWERING
