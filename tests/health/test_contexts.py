@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from pydantic import SecretStr
 
 from tests.health.checked import LOOPBACK, backend, trusting
 from tests.support.called import counting_calls
@@ -67,6 +68,15 @@ async def test_a_key_of_another_certificate_is_found_once(authority, threads):
     for _ in range(3):
         with pytest.raises(CheckError, match="do not belong together"):
             await contexts.context_for(trust)
+    assert threads.count == 1
+
+
+async def test_authorities_that_cannot_be_read_are_told_and_read_once(threads):
+    nothing = Trust("models.test", SecretStr("-----BEGIN CERTIFICATE-----"))
+    probe = BackendProbe(backend(1, "/healthz", nothing), connector_by(LOOPBACK))
+    for _ in range(3):
+        told = await probe.check()
+        assert (told.healthy, told.reason) == (False, "AuthoritiesNotUsable")
     assert threads.count == 1
 
 

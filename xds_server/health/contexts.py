@@ -11,16 +11,20 @@ import hashlib
 import os
 import ssl
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pydantic import SecretStr
 
 from xds_server.health import outcome
 from xds_server.health.backend import Trust
+from xds_server.health.outcome import CheckError
 
 # With the system's authorities one has 0.8 MB, with the longest list twice as much.
 _KEPT = 64
+
+# The error that makes it of no use, made anew for each who is told.
+_Made = ssl.SSLContext | Callable[[], CheckError]
 
 
 class TlsContexts:
@@ -31,10 +35,10 @@ class TlsContexts:
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._most = kept
-        self._made: OrderedDict[bytes, asyncio.Future[ssl.SSLContext | None]] = OrderedDict()
+        self._made: OrderedDict[bytes, asyncio.Future[_Made]] = OrderedDict()
 
     async def context_for(self, trust: Trust) -> ssl.SSLContext:
-        """Return the context of a trust. Raises CheckError if our own certificate cannot be shown."""
+        """Return the context of a trust. Raises CheckError if a text in it cannot be used."""
         key = _digest(trust.authorities, trust.client_certificate)
         made = self._made.pop(key, None)
         if made is None or (made.done() and (made.cancelled() or made.exception())):
@@ -44,8 +48,8 @@ class TlsContexts:
         if len(self._made) > self._most:
             self._made.popitem(last=False)
         context = await asyncio.shield(made)
-        if context is None:
-            raise outcome.own_certificate_unusable()
+        if not isinstance(context, ssl.SSLContext):
+            raise context()
         return context
 
 
@@ -54,8 +58,8 @@ def _digest(*texts: SecretStr | None) -> bytes:
     return b"/".join(parts)
 
 
-def _context(authorities: SecretStr | None, client_certificate: SecretStr | None) -> ssl.SSLContext | None:
-    """Make a context; None if the certificate and the key that would be shown are not of each other."""
+def _context(authorities: SecretStr | None, client_certificate: SecretStr | None) -> _Made:
+    """Make a context; an error if what would be shown, or would be trusted, cannot be used."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # Envoy takes an intermediate authority for one when it is given it, and looks at no common name.
@@ -67,11 +71,14 @@ def _context(authorities: SecretStr | None, client_certificate: SecretStr | None
             try:
                 context.load_cert_chain(path, password="")
             except ssl.SSLError:
-                return None
+                return outcome.own_certificate_unusable
     if authorities:
         # Of a text in memory the module reads certificates without letting other threads go on.
         with _file_of(authorities) as path:
-            context.load_verify_locations(path)
+            try:
+                context.load_verify_locations(path)
+            except ssl.SSLError:
+                return outcome.authorities_unusable
     else:
         context.load_default_certs()
     return context

@@ -88,6 +88,11 @@ def own_certificate_unusable() -> CheckError:
     return CheckError("ClientCertificateNotUsable", "our certificate and its private key do not belong together")
 
 
+def authorities_unusable() -> CheckError:
+    """What we would trust cannot be read."""
+    return CheckError("AuthoritiesNotUsable", "the authorities that are trusted cannot be read")
+
+
 def no_token(why: str) -> CheckError:
     """The token endpoint gives none."""
     return CheckError("TokenNotIssued", f"no token is issued: {why}")

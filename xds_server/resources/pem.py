@@ -33,7 +33,7 @@ from pydantic import SecretStr
 from xds_server.resources.secret import CertificatePair
 
 _CERTIFICATE = re.compile(
-    r"-----BEGIN CERTIFICATE-----\s*[A-Za-z0-9+/][A-Za-z0-9+/=\s]*-----END CERTIFICATE-----", re.ASCII
+    r"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/][A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----", re.ASCII
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN ((?:RSA |EC )?PRIVATE KEY)-----([A-Za-z0-9+/=\s]+)-----END \1-----", re.ASCII)
 
@@ -140,8 +140,7 @@ def authorities(value: SecretStr) -> SecretStr:
 
 def private_key(value: SecretStr) -> SecretStr:
     """Check a private key. Whether it belongs to the certificate is for Envoy to say."""
-    pem, _ = _read_key(value)
-    return SecretStr(f"{pem}\n")
+    return _written(_read_key(value))
 
 
 def served_pair(chain: SecretStr, key: SecretStr) -> CertificatePair:
@@ -156,7 +155,7 @@ def served_pair(chain: SecretStr, key: SecretStr) -> CertificatePair:
     if len(found) > _MOST_IN_CHAIN:
         raise PemError(f'key "tls.crt" has {len(found)} certificates, and may have {_MOST_IN_CHAIN}')
     try:
-        _, own = _read_key(key)
+        own = _read_key(key)
     except PemError as fault:
         raise PemError(f'key "tls.key" {fault}') from None
     if _bytes_of(own.public_key()) != _bytes_of(public):
@@ -165,8 +164,7 @@ def served_pair(chain: SecretStr, key: SecretStr) -> CertificatePair:
     if isinstance(own, ed25519.Ed25519PrivateKey) or _bytes_of(public) not in found[0].tbs_certificate_bytes:
         raise PemError(f"its key must be {_SERVED}")
     text = b"".join(one.public_bytes(Encoding.PEM) for one in found).decode()
-    written = own.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return CertificatePair(SecretStr(text), SecretStr(written), ends)
+    return CertificatePair(SecretStr(text), _written(own), ends)
 
 
 def _bounded(value: SecretStr, longest: int, what: str = "") -> str:
@@ -177,12 +175,17 @@ def _bounded(value: SecretStr, longest: int, what: str = "") -> str:
 
 
 def _pems_in(value: SecretStr, longest: int, most: int) -> list[str]:
-    pems = _CERTIFICATE.findall(_bounded(value, longest))
-    if not pems:
+    """Return the certificates in a text, written anew: Envoy reads none that shares a line with its first or last."""
+    contents = _CERTIFICATE.findall(_bounded(value, longest))
+    if not contents:
         raise PemError("is not a certificate in PEM")
-    if len(pems) > most:
-        raise PemError(f"has {len(pems)} certificates, and may have {most}")
-    return pems
+    if len(contents) > most:
+        raise PemError(f"has {len(contents)} certificates, and may have {most}")
+    try:
+        ders = [b64decode("".join(one.split()), validate=True) for one in contents]
+    except binascii.Error:
+        raise PemError("is not a certificate in PEM") from None
+    return [ssl.DER_cert_to_PEM_cert(der).strip() for der in ders]
 
 
 def _ends_of(pems: Iterable[str]) -> dict[str, float]:
@@ -226,8 +229,8 @@ def _joined(pems: Iterable[str]) -> SecretStr:
 _PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 
-def _read_key(value: SecretStr) -> tuple[str, _PrivateKey]:
-    """Return a private key as it stands in a text, and what was read. Raises PemError."""
+def _read_key(value: SecretStr) -> _PrivateKey:
+    """Read a private key in a text. Raises PemError."""
     found = _PRIVATE_KEY.search(_bounded(value, _LONGEST_KEY))
     try:
         if found is None:
@@ -250,7 +253,11 @@ def _read_key(value: SecretStr) -> tuple[str, _PrivateKey]:
             pass
         case _:
             raise PemError(f"must be a private key {_SHOWN}")
-    return found[0], own
+    return own
+
+
+def _written(key: _PrivateKey) -> SecretStr:
+    return SecretStr(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
 
 
 def _belongs_together(key: rsa.RSAPrivateKey) -> bool:

@@ -1,5 +1,7 @@
 """What certificates and keys must be, and that a look at them is bounded whatever they hold."""
 
+import ssl
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from pydantic import SecretStr
@@ -34,6 +36,34 @@ def fault_of(check, *texts):
 @pytest.mark.parametrize("key", GOOD.values(), ids=GOOD)
 def test_a_key_that_envoy_takes_is_given_as_it_is(key):
     assert pem.private_key(SecretStr(f"# of mine\n{key}")).get_secret_value() == key
+
+
+def without(breaks):
+    """Leave line breaks of a PEM out: the first, the last, or all of them."""
+
+    def write(text):
+        head, *lines, tail = text.splitlines()
+        match breaks:
+            case "first":
+                return "\n".join([head + lines[0], *lines[1:], tail])
+            case "last":
+                return "\n".join([head, *lines[:-1], lines[-1] + tail])
+        return "".join([head, *lines, tail])
+
+    return write
+
+
+@pytest.mark.parametrize("breaks", ["first", "last", "all"])
+def test_what_has_no_line_breaks_where_envoy_wants_them_is_written_anew(breaks):
+    """OpenSSL and BoringSSL know the first and the last line of a PEM by nothing else being in it."""
+    write = without(breaks)
+    for text in (CA, unusual_certificate_pem(1)):
+        for check in (pem.certificates, pem.authorities):
+            written = check(SecretStr(write(text))).get_secret_value()
+            assert written.split() == check(SecretStr(text)).get_secret_value().split()
+            ssl.create_default_context(cadata=written)
+    for key in GOOD.values():
+        assert pem.private_key(SecretStr(write(key))).get_secret_value() == key
 
 
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)
