@@ -173,15 +173,17 @@ class PackedEntries:
 
     def __init__(self, resources: Mapping[str, Resource]) -> None:
         # Without the mapping, which keeps this.
-        self._left = batches(tuple(resources.values()), _PACKED_AT_ONCE)
+        self._left = deque(batches(tuple(resources.values()), _PACKED_AT_ONCE))
         self._done: list[bytes] = []
         self.whole: bytes | None = None
 
     def in_parts(self) -> Parts[bytes]:
         """Return all of it; whoever else wants it takes part in packing."""
         while self.whole is None:
-            if (some := next(self._left, None)) is not None:
-                self._done.append(_entries(some))
+            if self._left:
+                # What could not be packed, for want of memory, is left for the next who comes.
+                self._done.append(_entries(self._left[0]))
+                self._left.popleft()
                 yield
             else:
                 self.whole, self._done = b"".join(self._done), []

@@ -184,3 +184,28 @@ def test_what_many_want_who_join_is_packed_by_all_of_them_together():
     assert not wire.is_long(response)
     assert at_once(one) == packed == pack_delta(response, "server")
     assert len(discovery_pb2.DeltaDiscoveryResponse.FromString(packed).resources) == 2000
+
+
+class OnceTooLarge:
+    """A resource that there is no memory for when it is first packed."""
+
+    def __init__(self, resource):
+        self.key, self.version, self._body = resource.key, resource.version, resource.body
+        self._asked = 0
+
+    @property
+    def body(self):
+        self._asked += 1
+        if self._asked == 1:
+            raise MemoryError
+        return self._body
+
+
+def test_what_could_not_be_packed_once_is_packed_for_the_next():
+    resources = {f"{number}": cluster(f"{number}") for number in range(1200)}
+    resources["700"] = OnceTooLarge(resources["700"])
+    entries = wire.PackedEntries(resources)
+    with pytest.raises(MemoryError):
+        at_once(entries.in_parts())
+    packed = discovery_pb2.DeltaDiscoveryResponse.FromString(at_once(entries.in_parts()))
+    assert [one.name for one in packed.resources] == list(resources)
