@@ -1,12 +1,16 @@
 """What checks speak TLS with is made once, in a thread, and is kept with a bound."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import errno
+import math
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 
+from controller.api.timing import CheckTiming
 from tests.health.checked import LOOPBACK, backend, trusting
 from tests.support.called import counting_calls
 from tests.support.checked_servers import Authority, Talker, answer, connector_by
@@ -107,3 +111,33 @@ async def test_many_who_ask_at_once_have_one_made_also_if_the_first_does_not_wai
     asking[0].cancel()
     made = await asyncio.gather(*asking[1:])
     assert (len(set(map(id, made))), threads.count) == (1, 1)
+
+
+async def test_who_waits_for_one_in_vain_learns_nothing_of_the_server_and_leaves_its_turn(authority, threads):
+    """A check that takes long keeps others from being made."""
+    timing = CheckTiming(connect=600.0, longest=0.05)
+    probe = BackendProbe(backend(1, "/healthz", trusting(authority)), connector_by(LOOPBACK, timing))
+    free = threading.Event()
+    threads.submit(free.wait)
+    try:
+        assert await probe.check() is None
+    finally:
+        free.set()
+
+
+class NoFiles(ThreadPoolExecutor):
+    """Does everything in vain: the process has too many open files."""
+
+    def submit(self, *arguments, **named):
+        failed = Future()
+        failed.set_exception(OSError(errno.EMFILE, "Too many open files"))
+        return failed
+
+
+async def test_that_none_can_be_made_is_no_fault_of_the_server(authority):
+    asyncio.get_running_loop().set_default_executor(NoFiles(1))
+    trust = trusting(authority)
+    async with Talker(answer(200)).listening(tls=authority.server("models.test")) as port:
+        with pytest.raises(OSError, match="Too many open files"):
+            async with connector_by(LOOPBACK).connect(backend(port).address, trust, math.inf, ()):
+                pass

@@ -141,9 +141,20 @@ class Connector:
 
     def __init__(self, resolver: Resolver, refusal: Refusal, timing: CheckTiming = REAL.checks) -> None:
         self.timing = timing
-        self.contexts = TlsContexts()
+        self._contexts = TlsContexts()
         self._resolver = resolver
         self._refusal = refusal
+
+    async def context_for(self, trust: Trust, deadline: float) -> ssl.SSLContext:
+        """Make the context of a trust, or take the one that is there; who waits for it in vain may find it later.
+
+        What keeps us from making one says nothing of a server. Raises CheckError, NothingNewError and OSError.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._contexts.context_for(trust)
+        except TimeoutError:
+            raise NothingNewError from None
 
     @contextlib.asynccontextmanager
     async def connect(
@@ -151,7 +162,7 @@ class Connector:
     ) -> AsyncIterator[Connection]:
         """Connect for these namespaces, over TLS if there is a `trust`; `deadline` is of the loop's clock.
 
-        Raises CheckError, or NothingNewError.
+        Raises CheckError, or NothingNewError, and OSError where there are no means to make a TLS context.
         """
         plain = await self._open_socket(address, deadline, namespaces)
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
@@ -203,9 +214,9 @@ class Connector:
 
         Whoever is cancelled in `create_connection(ssl=...)` before the handshake begins leaves a transport behind.
         """
+        context = await self.context_for(trust, deadline)
         try:
             async with asyncio.timeout_at(deadline):
-                context = await self.contexts.context_for(trust)
                 loop = asyncio.get_running_loop()
                 over = await loop.start_tls(plain, protocol, context, server_hostname=trust.server_name)
                 assert over is not None

@@ -194,11 +194,12 @@ class BackendProbe:
 
     async def check(self, namespaces: Collection[str] = ()) -> CheckOutcome | None:
         """Check once for the namespaces that use it; None when nothing new was learned."""
+        now, longest = asyncio.get_running_loop().time, self._connector.timing.longest
         try:
             if self.backend.trust:
-                # Before its time begins: what it takes us to read certificates is no fault of the server's.
-                await self._connector.contexts.context_for(self.backend.trust)
-            return await self._check(asyncio.get_running_loop().time() + self._connector.timing.longest, namespaces)
+                # In a time of its own: what it takes us to read certificates is no fault of the server's.
+                await self._connector.context_for(self.backend.trust, now() + longest)
+            return await self._check(now() + longest, namespaces)
         except CheckError as error:
             return error.outcome
         except NothingNewError:
