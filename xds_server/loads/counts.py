@@ -48,7 +48,7 @@ class BackendUsers:
 
     A request that fails over to the backend, or that goes there by the internal listener, passes a cluster of its route
     first. Only a share of the split that is sent to a backend directly shows in the backend's cluster alone.
-    `revision` is another after each change.
+    `revision` is another after each change of what a cluster counts as.
     """
 
     def __init__(self) -> None:
@@ -75,14 +75,19 @@ class BackendUsers:
         }
         unused = self._set_backends(key, backends, direct)
         names = tuple(remote.name for remote in route.remotes)
-        before = self.sides(key)
         # Nothing goes to the remote side of a route without one, which is counted all the same.
-        self._sides[key] = tuple(str(Side(key, name)) for name in (LOCAL, *(names or (REMOTE,))))
-        return unused.union(before).difference(self._sides[key])
+        before, sides = self.sides(key), tuple(str(Side(key, name)) for name in (LOCAL, *(names or (REMOTE,))))
+        if sides != before:
+            self._sides[key] = sides
+            self.revision += 1
+        return unused.union(before).difference(sides)
 
     def remove_route(self, key: RouteKey) -> frozenset[str]:
         """Forget a route; return the names that mean nothing now."""
-        return self._set_backends(key, {}, ()).union(self._sides.pop(key, ()))
+        sides = self._sides.pop(key, ())
+        if sides:
+            self.revision += 1
+        return self._set_backends(key, {}, ()).union(sides)
 
     def sides(self, key: RouteKey) -> tuple[str, ...]:
         """Name the sides of a route; none if it is not served."""
@@ -106,8 +111,9 @@ class BackendUsers:
 
     def _set_backends(self, key: RouteKey, backends: Mapping[str, str], direct: Collection[str]) -> frozenset[str]:
         """Set what backends the sides of a route use, and directly; return those that nobody uses any more."""
-        self.revision += 1
         before = self._backends.pop(key, {})
+        if backends != before:
+            self.revision += 1
         for side, backend in before.items():
             self._users[backend].discard(side)
             self._direct[backend].discard(side)

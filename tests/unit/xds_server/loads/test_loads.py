@@ -10,6 +10,7 @@ from controller.api.contract.route import RouteKey
 from controller.api.timing import REAL
 from tests.support.loads import BACKEND, away, hears, load, serves, to_backend, to_local
 from tests.support.routes import A, B, a_remote, a_route, a_route_with, with_token
+from xds_server.loads.counts import BackendUsers, StreamCounts
 from xds_server.loads.loads import Answers, Loads
 from xds_server.resources.backend_names import backend_name
 from xds_server.resources.loops import LEADS_HERE
@@ -308,6 +309,34 @@ def test_a_route_that_comes_or_goes_while_a_report_is_read_counts_as_it_does_the
     at_once(parts)
     assert of(loads) is None
     assert of(loads, "model/default/b/local") == Count(2, 0, 0, 0)
+
+
+class CountingUsers(BackendUsers):
+    """Counts the clusters that are looked up."""
+
+    def __init__(self):
+        super().__init__()
+        self.looked_up = 0
+
+    def counts_as(self, cluster):
+        self.looked_up += 1
+        return super().counts_as(cluster)
+
+
+def test_a_route_that_is_published_again_with_the_same_sides_has_nothing_looked_up_again():
+    """Whatever its split is by then: a report may name thousands of clusters, which are looked up in parts."""
+    users, counts, report = CountingUsers(), StreamCounts(), ReportedLoads.of((to_local(A, sent=1), to_backend(sent=2)))
+    remote, backend = a_remote(), [ResourceKey(CLUSTER, BACKEND)]
+    users.set_route(A, a_route(remote, away=10), backend)
+    found = at_once(counts.find_clusters(report, users))
+    users.set_route(A, a_route(remote, away=20), backend)
+    counts.add_report(report, users, 1.0, found)
+    assert users.looked_up == 2
+    assert counts.counts["model/default/a/remote"] == Count(2, 0, 0, 0)
+    found = at_once(StreamCounts().find_clusters(report, users))
+    users.set_route(A, a_route(), ())
+    StreamCounts().add_report(report, users, 1.0, found)
+    assert users.looked_up == 6
 
 
 def test_all_sides_of_a_route_that_is_gone_are_forgotten():
