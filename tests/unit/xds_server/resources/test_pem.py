@@ -4,6 +4,7 @@ import ssl
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import SecretStr
 
 from tests.support.called import called
@@ -64,6 +65,12 @@ def test_what_has_no_line_breaks_where_envoy_wants_them_is_written_anew(breaks):
             ssl.create_default_context(cadata=written)
     for key in GOOD.values():
         assert pem.private_key(SecretStr(write(key))).get_secret_value() == key
+
+
+@pytest.mark.parametrize("key", [signer(), rsa_key(1279, 2203)], ids=["EC", "RSA"])
+def test_a_key_of_the_older_form_is_written_in_the_one_of_all_algorithms(key):
+    older = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+    assert pem.private_key(SecretStr(older)).get_secret_value() == key_pem(key)
 
 
 @pytest.mark.parametrize("key", BAD.values(), ids=BAD)

@@ -37,10 +37,13 @@ KEY = b"the key of these tests"
 def pki():
     authority = trustme.CA()
     mine = authority.issue_cert("client.example")
+    key = serialization.load_pem_private_key(mine.private_key_pem.bytes(), None)
+    # As it is written for Envoys.
+    written = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return {
         "ca__crt": authority.cert_pem.bytes().decode(),
         "tls__crt": "".join(pem.bytes().decode() for pem in mine.cert_chain_pems),
-        "tls__key": mine.private_key_pem.bytes().decode(),
+        "tls__key": key.private_bytes(*written).decode(),
     }
 
 
