@@ -5,18 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from xds_server.stream.protocol.parts import Parts, at_once, batches
+from xds_server.stream.protocol.parts import Parts, batches
 
 _LOOKED_FOR_AT_ONCE = 250
 """Names, in a text of 4 KB: some ten microseconds each."""
 _MOST_PLACES = 5_000
 """In the text of a NACK at which names are looked for as whole ones: a microsecond each."""
 _GOES_ON_BEFORE, _GOES_ON = re.compile(r"[\w/.\-]"), re.compile(r"[\w/\-]|[.:]\w")
-
-
-def names_in(message: str, names: Iterable[str]) -> frozenset[str]:
-    """Do `find_names` at once."""
-    return at_once(find_names(message, names))
 
 
 def find_names(message: str, names: Iterable[str]) -> Parts[frozenset[str]]:

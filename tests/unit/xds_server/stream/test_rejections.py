@@ -2,7 +2,12 @@ import time
 
 import pytest
 
-from xds_server.stream.protocol.rejections import halves, names_in
+from xds_server.stream.protocol.parts import at_once
+from xds_server.stream.protocol.rejections import find_names, halves
+
+
+def names_in(message, names):
+    return at_once(find_names(message, names))
 
 
 @pytest.mark.parametrize(
